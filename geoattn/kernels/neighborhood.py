@@ -1,0 +1,162 @@
+"""`Neighborhood`: the edges of a graph, sorted by target, shared by every layer of a forward pass."""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from geoattn.errors import ShapeError
+
+
+class Neighborhood:
+    """The edges of a (possibly bipartite) graph in CSR order by target.
+
+    Edges point from source ``j`` to target ``i``: ``edge_index[0]`` is ``j`` and ``edge_index[1]`` is ``i``, as in
+    PyTorch Geometric, and the edge vector is ``pos[source] - pos[target]``. Within one target the edges keep the
+    caller's order. A batch builds the object once and all layers share it. Edge tensors that a caller passes to an
+    operation, or gets back, are in the caller's order; ``edge_id`` leads there.
+
+    Attributes:
+        row_ptr: ``[N+1]`` int64, the edges of target ``i`` are ``row_ptr[i]:row_ptr[i+1]``.
+        source: ``[E]`` int64, source node of each edge, in CSR order.
+        target: ``[E]`` int64, target node of each edge, in CSR order (ascending).
+        edge_id: ``[E]`` int64, where each edge stood in the caller's ``edge_index``.
+        num_targets: N, number of targets.
+        num_sources: Ns, number of sources; equal to N unless the graph is bipartite.
+
+    Cost: one stable sort of E integers; the by-source order costs another, made when first needed.
+
+    Example:
+        >>> import torch
+        >>> nbr = Neighborhood.from_edge_index(torch.tensor([[1, 2, 0], [0, 0, 2]]), num_targets=3)
+        >>> nbr.row_ptr.tolist(), nbr.source.tolist()
+        ([0, 2, 2, 3], [1, 2, 0])
+    """
+
+    def __init__(
+        self, row_ptr: Tensor, source: Tensor, target: Tensor, edge_id: Tensor, num_targets: int, num_sources: int
+    ) -> None:
+        self.row_ptr = row_ptr
+        self.source = source
+        self.target = target
+        self.edge_id = edge_id
+        self.num_targets = num_targets
+        self.num_sources = num_sources
+
+    @classmethod
+    def from_edge_index(cls, edge_index: Tensor, num_targets: int, num_sources: int | None = None) -> Neighborhood:
+        """Sort the edges of ``edge_index`` ``[2, E]`` (row 0 = source, row 1 = target) by target.
+
+        Raises:
+            ShapeError: if ``edge_index`` is not ``[2, E]``, not of an integer dtype, or names a node that does not
+                exist. The range is not checked inside ``torch.compile``.
+        """
+        num_sources = num_targets if num_sources is None else num_sources
+        if edge_index.ndim != 2 or edge_index.shape[0] != 2:
+            hint = "Transpose it?" if edge_index.ndim == 2 and edge_index.shape[1] == 2 else ""
+            raise ShapeError("edge_index", f"shape {tuple(edge_index.shape)}", "[2, E], row 0 = source", hint)
+        if edge_index.is_floating_point() or edge_index.is_complex() or edge_index.dtype == torch.bool:
+            raise ShapeError("edge_index", f"dtype {edge_index.dtype}", "an integer dtype", "Call .long() on it.")
+        source, target = edge_index[0].long(), edge_index[1].long()
+        if not torch.compiler.is_compiling():
+            _check_range("edge_index[0] (source)", source, num_sources)
+            _check_range("edge_index[1] (target)", target, num_targets)
+        target, edge_id = torch.sort(target, stable=True)
+        row_ptr = _pointers(target, num_targets)
+        return cls(row_ptr, source[edge_id], target, edge_id, num_targets, num_sources)
+
+    @property
+    def num_edges(self) -> int:
+        """E, the number of edges."""
+        return self.source.shape[0]
+
+    @property
+    def device(self) -> torch.device:
+        """The device all index tensors live on."""
+        return self.source.device
+
+    @cached_property
+    def degree(self) -> Tensor:
+        """``[N]`` int64, number of incoming edges of each target."""
+        return self.row_ptr[1:] - self.row_ptr[:-1]
+
+    @cached_property
+    def _by_source(self) -> tuple[Tensor, Tensor]:
+        ordered, order = torch.sort(self.source, stable=True)
+        return _pointers(ordered, self.num_sources), order
+
+    @property
+    def source_ptr(self) -> Tensor:
+        """``[Ns+1]`` int64: the edges that leave source ``j`` are ``source_order[source_ptr[j]:source_ptr[j+1]]``."""
+        return self._by_source[0]
+
+    @property
+    def source_order(self) -> Tensor:
+        """``[E]`` int64, positions in CSR order, grouped by source; made on demand for backward passes."""
+        return self._by_source[1]
+
+    @cached_property
+    def edge_index(self) -> Tensor:
+        """``[2, E]`` int64 in the caller's order."""
+        return torch.stack([self.to_caller_order(self.source), self.to_caller_order(self.target)])
+
+    def to_csr_order(self, edge_values: Tensor) -> Tensor:
+        """Reorder ``[E, ...]`` values from the caller's order to CSR order."""
+        return edge_values[self.edge_id]
+
+    def to_caller_order(self, edge_values: Tensor) -> Tensor:
+        """Reorder ``[E, ...]`` values from CSR order to the caller's order."""
+        return torch.empty_like(edge_values).index_copy(0, self.edge_id, edge_values)
+
+    def in_csr_order(self) -> Neighborhood:
+        """The same edges with CSR order as the caller's order (``edge_id = 0..E-1``).
+
+        A layer that makes its own edge tensors makes them in this order, so that no operation has to reorder them.
+        """
+        edge_id = torch.arange(self.num_edges, device=self.device)
+        nbr = Neighborhood(self.row_ptr, self.source, self.target, edge_id, self.num_targets, self.num_sources)
+        if "_by_source" in self.__dict__:
+            nbr.__dict__["_by_source"] = self._by_source
+        return nbr
+
+    def to(self, device: torch.device | str) -> Neighborhood:
+        """A copy on ``device``."""
+        tensors = (self.row_ptr, self.source, self.target, self.edge_id)
+        return Neighborhood(*(t.to(device) for t in tensors), self.num_targets, self.num_sources)
+
+    def __repr__(self) -> str:
+        return (
+            f"Neighborhood(num_targets={self.num_targets}, num_sources={self.num_sources}, "
+            f"num_edges={self.num_edges}, device='{self.device}')"
+        )
+
+
+def as_neighborhood(edges: Tensor | Neighborhood, num_targets: int, num_sources: int | None = None) -> Neighborhood:
+    """``edges`` itself if it is a Neighborhood of these sizes, else one built from an ``edge_index`` ``[2, E]``."""
+    if not isinstance(edges, Neighborhood):
+        return Neighborhood.from_edge_index(edges, num_targets, num_sources)
+    expected = (num_targets, num_targets if num_sources is None else num_sources)
+    if (edges.num_targets, edges.num_sources) != expected:
+        raise ShapeError(
+            "edge_index",
+            f"a Neighborhood of {edges.num_targets} targets and {edges.num_sources} sources",
+            f"{expected[0]} targets and {expected[1]} sources, the number of rows of the features",
+        )
+    return edges
+
+
+def _pointers(ordered: Tensor, num: int) -> Tensor:
+    """``[num+1]`` start of each value 0..num-1 in an ascending tensor."""
+    return torch.searchsorted(ordered, torch.arange(num + 1, device=ordered.device))
+
+
+def _check_range(argument: str, index: Tensor, num: int) -> None:
+    if index.numel() == 0:
+        return
+    low, high = torch.aminmax(index)
+    if low < 0 or high >= num:
+        raise ShapeError(
+            argument, f"values {int(low)}..{int(high)}", f"0..{num - 1}", "Is num_targets or num_sources right?"
+        )
