@@ -258,7 +258,7 @@ class LayerContract:
             layer = self.layer().eval().double()
             with torch.no_grad():
                 for parameter in layer.parameters():
-                    parameter += 0.1 * torch.randn_like(parameter)
+                    parameter.add_(torch.randn_like(parameter), alpha=0.1)
         return layer.to(dtype)
 
     def _graph(self, num_nodes: int, edges: list[tuple[int, int]], seed: int = 0) -> ContractGraph:

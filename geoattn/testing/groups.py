@@ -155,7 +155,7 @@ class Spec:
         moved = value
         if element.rotation is not None and self.representation not in ("invariant", "batch"):
             moved = _act(self.representation, value.to(torch.float64), element)
-        if self.rows in element.permutations:
+        if self.rows is not None and self.rows in element.permutations:
             moved = moved[element.permutations[self.rows].to(moved.device)]
         return moved.to(dtype)
 
