@@ -1,6 +1,22 @@
 """The core: neighbourhoods, sparse reductions, neighbour attention and neighbour search."""
 
 from geoattn.kernels._dispatch import Choice, explain, use
+from geoattn.kernels.gather_scatter import gather_scatter
+from geoattn.kernels.knn import knn
 from geoattn.kernels.neighborhood import Neighborhood, as_neighborhood
+from geoattn.kernels.radius import radius
+from geoattn.kernels.segment_reduce import segment_reduce
+from geoattn.kernels.segment_softmax import segment_softmax
 
-__all__ = ["Choice", "Neighborhood", "as_neighborhood", "explain", "use"]
+__all__ = [
+    "Choice",
+    "Neighborhood",
+    "as_neighborhood",
+    "explain",
+    "gather_scatter",
+    "knn",
+    "radius",
+    "segment_reduce",
+    "segment_softmax",
+    "use",
+]

@@ -135,3 +135,8 @@ def compute_dtype(*tensors: Tensor | None) -> torch.dtype:
     if dtype != torch.float64 and torch.is_autocast_enabled(device):
         return torch.get_autocast_dtype(device) if device == "cuda" else torch.float32
     return dtype
+
+
+def working_dtype(chosen: str, dtype: torch.dtype) -> torch.dtype:
+    """The dtype an implementation is fed with to compute in ``dtype``: 16-bit is widened, except for Triton's loads."""
+    return dtype if chosen == "triton" else torch.promote_types(dtype, torch.float32)
