@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
-from torch import Tensor
 from torch_geometric.data import Batch, Data
 
 PER_NODE = ("z", "pos", "x")
@@ -22,32 +22,28 @@ def collate(samples: Sequence[Data]) -> Batch:
     Raises:
         KeyError: for a field that is not one of a molecule's (`PER_NODE`, `PER_EDGE`, `PER_GRAPH`).
     """
+    stores = [sample._store._mapping for sample in samples]  # Data's own look-up costs more than joining the tensors
+    nodes = _pointer([store["z"].shape[0] for store in stores])
+    edges = _pointer([store["edge_index"].shape[1] for store in stores])
+    graphs = np.arange(len(samples) + 1)
+    pointers = {**dict.fromkeys(PER_NODE, nodes), **dict.fromkeys(PER_EDGE, edges), **dict.fromkeys(PER_GRAPH, graphs)}
+    unknown = stores[0].keys() - pointers.keys()
+    if unknown:
+        raise KeyError(f"collate does not know the field {sorted(unknown)[0]!r} of a sample")
+
+    # numpy, because torch starts its thread pool for work as small as this
+    tensors = {key: torch.cat([store[key] for store in stores], dim=int(key == "edge_index")) for key in stores[0]}
+    tensors["edge_index"] = torch.from_numpy(tensors["edge_index"].numpy() + np.repeat(nodes[:-1], np.diff(edges)))
+    tensors["batch"] = torch.from_numpy(np.repeat(graphs[:-1], np.diff(nodes)))
+    tensors["ptr"] = torch.from_numpy(nodes)
     batch = Batch(_base_cls=Data)
-    nodes = _pointer([sample["z"].shape[0] for sample in samples])
-    edges = _pointer([sample["edge_index"].shape[1] for sample in samples])
-    graphs = torch.arange(len(samples) + 1)
-    no_offset, slices, offsets = torch.zeros(len(samples), dtype=torch.long), {}, {}
-    for key in samples[0].keys():  # noqa: SIM118 - Data iterates over pairs
-        values: list[Tensor] = [sample[key] for sample in samples]
-        batch[key] = torch.cat(values, dim=1 if key == "edge_index" else 0)
-        slices[key] = _pointer_of(key, nodes, edges, graphs)
-        offsets[key] = nodes[:-1] if key == "edge_index" else no_offset
-    batch.edge_index = batch.edge_index + torch.repeat_interleave(nodes[:-1], edges.diff())
-    batch.batch = torch.repeat_interleave(graphs[:-1], nodes.diff())
-    batch.ptr = nodes
-    batch._num_graphs, batch._slice_dict, batch._inc_dict = len(samples), slices, offsets
+    batch._store._mapping.update(tensors)
+    batch._num_graphs = len(samples)
+    batch._slice_dict = {key: torch.from_numpy(pointers[key]) for key in stores[0]}
+    no_offset = torch.zeros(len(samples), dtype=torch.long)
+    batch._inc_dict = {key: tensors["ptr"][:-1] if key == "edge_index" else no_offset for key in stores[0]}
     return batch
 
 
-def _pointer(lengths: list[int]) -> Tensor:
-    return torch.tensor([0, *lengths]).cumsum(0)
-
-
-def _pointer_of(key: str, nodes: Tensor, edges: Tensor, graphs: Tensor) -> Tensor:
-    if key in PER_NODE:
-        return nodes
-    if key in PER_EDGE:
-        return edges
-    if key in PER_GRAPH:
-        return graphs
-    raise KeyError(f"collate does not know the field {key!r} of a sample")
+def _pointer(lengths: list[int]) -> np.ndarray:
+    return np.cumsum([0, *lengths])

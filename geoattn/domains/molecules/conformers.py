@@ -1,4 +1,7 @@
-"""Geometries of molecules given as SMILES: seeded ETKDG (Wang et al., J. Chem. Inf. Model. 2020, 60, 2044) and MMFF94."""
+"""Geometries of molecules given as SMILES: seeded ETKDG and MMFF94.
+
+Papers: ETKDGv3 Wang et al., J. Chem. Inf. Model. 2020, 60, 2044; MMFF94 Halgren, J. Comput. Chem. 1996, 17, 490.
+"""
 
 from __future__ import annotations
 

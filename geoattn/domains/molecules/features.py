@@ -71,7 +71,7 @@ def atom_width(mode: AtomMode = "V2") -> int:
 
 
 def bond_features(mol: Any, mode: AtomMode = "V2") -> tuple[np.ndarray, np.ndarray]:
-    """``edge_index [2, E]`` int64 (each bond in both directions, sorted by target) and ``edge_attr [E, Fb]`` float32."""
+    """``edge_index [2, E]`` int64 (bonds in both directions, sorted by target) and ``edge_attr [E, Fb]`` float32."""
     ends = [(bond.GetBeginAtomIdx(), bond.GetEndAtomIdx()) for bond in mol.GetBonds()]
     forward = np.array(ends, dtype=np.int64).reshape(-1, 2).T
     width = bond_width(mode)

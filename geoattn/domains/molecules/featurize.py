@@ -100,10 +100,7 @@ def featurize_many(records: Iterable[Record], preprocess: dict[str, Any]) -> Ite
 
 def assemble(record: Record, arrays: Arrays, preprocess: dict[str, Any]) -> Data:
     """The tensors of a graph from what `chemistry` computed, with the checks that depend on the model."""
-    if preprocess["graph"] == "2d":
-        data = _assemble_2d(arrays)
-    else:
-        data = _assemble_3d(record, arrays, preprocess)
+    data = _assemble_2d(arrays) if preprocess["graph"] == "2d" else _assemble_3d(record, arrays, preprocess)
     _check_elements(data["z"].numpy(), preprocess["elements"])
     if preprocess["descriptors"] is not None:
         data["descriptors"] = _descriptors(arrays["descriptors"], preprocess["descriptors"])
