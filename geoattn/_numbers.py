@@ -6,6 +6,7 @@ from typing import Any
 
 GAP, MINUS = "\N{EN DASH}", "\N{MINUS SIGN}"
 
+_RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 _LOWER_IS_BETTER = frozenset({"mae", "rmse", "mse", "energy_mae", "force_mae", "min_ade_20", "min_fde_20"})
 _NAMES = {
     "mae": "MAE",
@@ -34,41 +35,66 @@ def metric_name(metric: str) -> str:
     return _NAMES.get(metric, metric.replace("_", " "))
 
 
-def format_number(value: Any) -> str:
-    """Integers in full, other numbers to three significant digits (four from 1,000 on), a gap as an en dash.
+def format_number(value: Any, decimals: int | None = None) -> str:
+    """Integers in full, other numbers to three significant digits or to ``decimals``; a gap as an en dash.
 
-    >>> format_number(0.12345), format_number(12345), format_number(None) == GAP
-    ('0.123', '12,345', True)
+    >>> format_number(0.12345), format_number(12345), format_number(3.1e-7), format_number(None) == GAP
+    ('0.123', '12,345', '3.1 × 10⁻⁷', True)
     """
     if value is None:
         return GAP
     if isinstance(value, bool) or not hasattr(value, "__float__"):
         return str(value)
-    if isinstance(value, int) or hasattr(value, "__index__"):
+    if decimals is None and hasattr(value, "__index__"):
         return f"{int(value):,}".replace("-", MINUS)
     number = float(value)
     if math.isnan(number):
         return GAP
     if math.isinf(number):
         return "∞" if number > 0 else MINUS + "∞"
-    if number == 0:
+    if number == 0 and decimals is None:
         return "0"
-    size = math.floor(math.log10(abs(float(f"{number:.3g}"))))
-    text = f"{number:.1e}" if size < -4 or size > 6 else f"{number:,.{max(2 - size, 0)}f}"
+    size = _size(number) if number else 0
+    if (size < -4 and decimals is None) or size > 6:
+        digits, power = f"{number:.1e}".split("e")
+        text = f"{digits} × 10" + str(int(power)).translate(_RAISED)
+    else:
+        text = f"{number:,.{max(2 - size, 0) if decimals is None else decimals}f}"
     return text.replace("-", MINUS)
 
 
 def format_measure(measure: Mapping[str, Any] | None) -> str:
-    """One entry of ``metrics.json``: value, spread over repeats if it has one (``sd``), 95 % interval (``ci95``)."""
+    """One entry of ``metrics.json``: value, spread over repeats if it has one (``sd``), 95 % interval (``ci95``).
+
+    >>> format_measure({"value": 0.5533, "ci95": [0.48, 0.6399], "n": 113})
+    '0.553 [0.480, 0.640]'
+    """
+    return " ".join(part for part in measure_parts(measure) if part)
+
+
+def measure_parts(measure: Mapping[str, Any] | None) -> tuple[str, str]:
+    """The value, and its spread; the spread has two significant digits and the value as many decimals.
+
+    >>> measure_parts({"value": 0.5533, "sd": 0.0421})
+    ('0.553', '± 0.042')
+    """
     if not measure or measure.get("value") is None:
-        return GAP
-    text = format_number(measure["value"])
-    if measure.get("sd") is not None:
-        text += f" ± {format_number(measure['sd'])}"
-    interval = measure.get("ci95")
-    if interval and None not in interval:
-        text += f" [{format_number(interval[0])}, {format_number(interval[1])}]"
-    return text
+        return GAP, ""
+    sd, interval = measure.get("sd"), measure.get("ci95")
+    interval = None if interval and None in interval else interval
+    widths = [sd] if sd is not None else []
+    widths += [(interval[1] - interval[0]) / 2] if interval else []
+    real = [width for width in widths if width > 0 and math.isfinite(width)]
+    decimals = min(max(1 - _size(min(real)), 0), 6) if real else None
+    spread = [f"± {format_number(sd, decimals)}"] if sd is not None else []
+    if interval:
+        spread.append(f"[{format_number(interval[0], decimals)}, {format_number(interval[1], decimals)}]")
+    return format_number(measure["value"], decimals), " ".join(spread)
+
+
+def _size(number: float) -> int:
+    """The power of ten of a number after rounding to three digits."""
+    return math.floor(math.log10(abs(float(f"{number:.3g}"))))
 
 
 def rows_of(metrics: Mapping[str, Any], split: str, model: str) -> Iterator[tuple[str, Mapping[str, Any]]]:

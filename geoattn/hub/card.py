@@ -66,7 +66,7 @@ def render_card(
         config=config,
         metrics=_metrics_table(metrics),
         sizes={part: len(rows) for part, rows in split.items() if isinstance(rows, list | tuple)},
-        errors={dtype: f"{error:.1e}" for dtype, error in card.equivariance_error.items()},
+        errors={dtype: format_number(error) for dtype, error in card.equivariance_error.items()},
         versions={
             "geoattn": config["geoattn_version"],
             "torch": torch.__version__,

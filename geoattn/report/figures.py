@@ -6,10 +6,12 @@ meaning, shape or line style carries it too.
 """
 
 from collections.abc import Mapping, Sequence
+from textwrap import wrap
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
@@ -21,9 +23,12 @@ INK, GREY, PALE = "#1F2933", "#7B8794", "#E4E7EB"
 HEXBIN_FROM = 5000
 """More points than this are drawn as a density of hexagons."""
 
+_DENSITY = LinearSegmentedColormap.from_list("geoattn_density", ["#A9D2EC", PALETTE[0], "#06223A"])
 _LINES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 2)), (0, (8, 3)))
 _RASTER_FROM = 1000  # more markers than this are embedded as one picture, to keep the file small
 _LEVEL = 0.95
+_SMALL: dict[str, Any] = {"fontsize": 8.5, "labelcolor": INK}
+_LEGEND: dict[str, Any] = {"edgecolor": PALE, "framealpha": 0.9, **_SMALL}
 
 Curves = Mapping[str, ArrayLike] | ArrayLike
 
@@ -45,7 +50,7 @@ def parity(
     """
     columns, dropped = _finite(true=true, predicted=predicted, **({} if std is None else {"std": std}))
     x, y = columns["true"], columns["predicted"]
-    figure, axes = _frame(4.6, 4.3)
+    figure, axes = _frame()
     axes.set_xlabel(_quantity("true", label, unit))
     axes.set_ylabel(_quantity("predicted", label, unit))
     if not x.size:
@@ -60,10 +65,10 @@ def parity(
     _cloud(figure, axes, x, y, extent=(low, high, low, high))
     if std is not None and x.size <= _RASTER_FROM:
         axes.errorbar(x, y, yerr=np.abs(columns["std"]), fmt="none", ecolor=PALETTE[0], alpha=0.35, elinewidth=0.8)
-        axes.plot([], [], color=PALETTE[0], alpha=0.5, label="one standard deviation of the ensemble")
+        axes.plot([], [], color=PALETTE[0], alpha=0.5, label="one standard deviation")
     axes.set(xlim=(low, high), ylim=(low, high), aspect="equal")
-    axes.legend(loc="lower right")
-    _note(axes, "\n".join([*_scores(x, y), *_left_out(dropped)]))
+    figure.legend(loc="outside lower center", ncols=2, frameon=False, **_SMALL)
+    _note(axes, _scores(x, y), _left_out(dropped))
     return figure
 
 
@@ -78,14 +83,19 @@ def residuals(true: ArrayLike, predicted: ArrayLike, *, label: str = "", unit: s
     """
     columns, dropped = _finite(true=true, predicted=predicted)
     x, error = columns["predicted"], columns["predicted"] - columns["true"]
-    figure, axes = _frame(5.2, 3.8)
+    figure, axes = _frame()
     axes.set_xlabel(_quantity("predicted", label, unit))
     axes.set_ylabel(_quantity("predicted " + "\N{MINUS SIGN}" + " true", "", unit))
     if not x.size:
         return _nothing(figure, axes, "no pairs of values", dropped)
     left, right = _range(x)
-    reach = float(np.abs(error).max()) * 1.08 or 0.5
-    _cloud(figure, axes, x, error, extent=(left, right, -reach, reach), colorbar=False)
+    size = np.abs(error)
+    reach = min(float(size.max()), 5 * float(np.quantile(size, _LEVEL))) * 1.08 or float(size.max()) * 1.08 or 0.5
+    outside = size > reach
+    _cloud(figure, axes, x[~outside], error[~outside], extent=(left, right, -reach, reach), colorbar=False)
+    for sign, marker in ((1, "^"), (-1, "v")):
+        beyond = outside & (np.sign(error) == sign)
+        axes.scatter(x[beyond], np.full(beyond.sum(), sign * reach * 0.97), marker=marker, s=22, color=PALETTE[1])
     axes.axhline(0, color=INK, linewidth=1, zorder=3)
     if x.size >= 50:
         groups = np.array_split(np.argsort(x, kind="stable"), 10)
@@ -98,14 +108,15 @@ def residuals(true: ArrayLike, predicted: ArrayLike, *, label: str = "", unit: s
             zorder=4,
             label="median of each tenth",
         )
-        axes.legend(loc="lower left")
+        axes.legend(loc="lower left", **_LEGEND)
     axes.set(xlim=(left, right), ylim=(-reach, reach))
     side = axes.inset_axes((1.03, 0, 0.22, 1), sharey=axes)
-    side.hist(error, bins=_bins(error).tolist(), orientation="horizontal", color=PALETTE[0], alpha=0.75)
+    side.hist(error, bins=_bins(-reach, reach, x.size), orientation="horizontal", color=PALETTE[0], alpha=0.75)
     side.axhline(0, color=INK, linewidth=1)
     side.axis("off")
-    lines = [f"mean {format_number(error.mean())}", *([f"sd {format_number(error.std(ddof=1))}"] if x.size > 1 else [])]
-    _note(axes, "\n".join([", ".join(lines), *_left_out(dropped)]))
+    spread = f", sd {format_number(error.std(ddof=1))}" if x.size > 1 else ""
+    beyond_note = f"{outside.sum():,} beyond the frame (triangles)" if outside.any() else ""
+    _note(axes, f"n = {x.size:,}, mean {format_number(error.mean())}{spread}", beyond_note, _left_out(dropped))
     return figure
 
 
@@ -124,7 +135,7 @@ def learning_curve(
         ylabel: what y is, with its unit.
         best: the x whose weights were kept, marked.
     """
-    figure, axes = _frame(5.2, 3.6)
+    figure, axes = _frame()
     axes.set_xlabel(_plain(xlabel))
     axes.set_ylabel(_plain(ylabel))
     drawn = {name: _finite(x=x, y=y)[0] for name, (x, y) in curves.items()}
@@ -140,7 +151,7 @@ def learning_curve(
     if best is not None:
         axes.axvline(best, color=GREY, linewidth=1, linestyle=":", label=f"kept: {format_number(best)}")
     _whole_numbers(axes, np.concatenate([columns["x"] for columns in drawn.values()]))
-    axes.legend(loc="upper right")
+    axes.legend(loc="upper right", **_LEGEND)
     return figure
 
 
@@ -154,7 +165,7 @@ def roc(labels: ArrayLike, scores: Curves, *, label: str = "") -> Figure:
     """
     from sklearn.metrics import auc, roc_curve
 
-    figure, axes = _frame(4.6, 4.3)
+    figure, axes = _frame()
     axes.set(xlabel="false positive rate", ylabel="true positive rate", xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
     axes.set_aspect("equal")
     axes.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle="--")
@@ -179,7 +190,7 @@ def precision_recall(labels: ArrayLike, scores: Curves, *, label: str = "") -> F
     """
     from sklearn.metrics import average_precision_score, precision_recall_curve
 
-    figure, axes = _frame(4.6, 4.3)
+    figure, axes = _frame()
     axes.set(xlabel="recall", ylabel="precision", xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
     pairs, dropped = _two_classes(labels, scores)
     if not pairs:
@@ -210,7 +221,7 @@ def calibration(labels: ArrayLike, probabilities: ArrayLike, *, label: str = "",
     truth, p = columns["labels"], columns["probabilities"]
     if p.size and (p.min() < 0 or p.max() > 1):
         raise ShapeError("probabilities", f"values from {p.min():.3g} to {p.max():.3g}", "0 to 1", "Apply a sigmoid.")
-    figure, axes = _frame(4.6, 4.3)
+    figure, axes = _frame()
     axes.set(xlabel="predicted probability", ylabel="observed fraction", xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
     axes.set_aspect("equal")
     axes.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle="--")
@@ -228,8 +239,8 @@ def calibration(labels: ArrayLike, probabilities: ArrayLike, *, label: str = "",
         center, share, yerr=[share - low, high - share], fmt="o-", color=PALETTE[0], markersize=4.5, capsize=2.5
     )
     error = float((n * np.abs(share - center)).sum() / n.sum())
-    lines = [f"n = {p.size:,}", f"mean gap {error:.3f}", "pale bars: share of the predictions", *_left_out(dropped)]
-    _note(axes, "\n".join([*([_plain(label)] if label else []), *lines]))
+    counts = f"n = {p.size:,}, mean gap {format_number(error)}; pale bars: share of the predictions"
+    _note(axes, label, counts, _left_out(dropped))
     return figure
 
 
@@ -247,7 +258,7 @@ def coverage(true: ArrayLike, predicted: ArrayLike, std: ArrayLike, *, label: st
     from scipy.special import ndtr
 
     columns, dropped = _finite(true=true, predicted=predicted, std=std)
-    figure, axes = _frame(4.6, 4.3)
+    figure, axes = _frame()
     axes.set(xlabel="nominal level of the interval", ylabel="share of true values inside", aspect="equal")
     axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
     axes.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle="--")
@@ -262,9 +273,8 @@ def coverage(true: ArrayLike, predicted: ArrayLike, std: ArrayLike, *, label: st
     low, high = _wilson(inside, np.full_like(inside, size))
     axes.fill_between(level, low, high, color=PALETTE[0], alpha=0.2, linewidth=0, label="95 % interval")
     axes.plot(level, inside, **_line(0))
-    axes.legend(loc="lower right")
-    at = f"at 95 %: {100 * inside[95]:.0f} % inside"
-    _note(axes, "\n".join([*([_plain(label)] if label else []), f"n = {size:,}", at, *_left_out(dropped)]))
+    axes.legend(loc="lower right", **_LEGEND)
+    _note(axes, label, f"n = {size:,}; at 95 %: {100 * inside[95]:.0f} % inside", _left_out(dropped))
     return figure
 
 
@@ -292,7 +302,7 @@ def bars(
     if len(names) != value.size or ends.shape != (value.size, 2):
         got = f"{len(names)} names, {value.size} values, intervals {ends.shape}"
         raise ShapeError("values", got, "one value and one (low, high) per name")
-    figure, axes = _frame(5.2, 0.9 + 0.42 * max(value.size, 2))
+    figure, axes = _frame(height=max(2.4, 0.9 + 0.38 * value.size))
     axes.set_xlabel(_quantity("", label, unit))
     axes.grid(visible=False, axis="y")
     if not np.isfinite(value).any():
@@ -305,11 +315,17 @@ def bars(
         axes.plot(shown[k], [k, k], color=INK, linewidth=1.3, marker="|", markersize=6)
     edge = np.nanmax(np.where(np.isfinite(shown), shown, 0), axis=1, initial=0)
     for k in range(value.size):
-        text = f"  {format_number(value[k]) if np.isfinite(value[k]) else GAP}"
-        axes.text(
-            edge[k], k, text, va="center", ha="left", color=INK, fontweight="bold" if k == highlight else "normal"
+        axes.annotate(
+            format_number(value[k]) if np.isfinite(value[k]) else GAP,
+            (edge[k], k),
+            xytext=(6, 0),
+            textcoords="offset points",
+            va="center",
+            color=INK,
+            fontsize=9,
+            fontweight="bold" if k == highlight else "normal",
         )
-    axes.set_yticks(position, [_plain(name) for name in names])
+    axes.set_yticks(position, [_plain("\n".join(wrap(str(name), 26))) for name in names])
     axes.tick_params(axis="y", length=0)
     low, high = min(0.0, float(np.nanmin(shown))), float(edge.max())
     axes.set_xlim(low * 1.05, high + 0.16 * ((high - low) or 1.0))
@@ -330,7 +346,7 @@ def histogram(values: Curves, *, label: str = "", unit: str = "", bins: int = 30
     columns = {name: _finite(values=array) for name, array in sets.items()}
     dropped = sum(number for _, number in columns.values())
     filled = {name: found["values"] for name, (found, _) in columns.items() if found["values"].size}
-    figure, axes = _frame(5.2, 3.4)
+    figure, axes = _frame()
     axes.set_xlabel(_quantity("", label, unit))
     axes.set_ylabel("count" if len(sets) == 1 else "density")
     if not filled:
@@ -340,18 +356,18 @@ def histogram(values: Curves, *, label: str = "", unit: str = "", bins: int = 30
         height, _ = np.histogram(array, edges, density=len(sets) > 1)
         line = _line(k)
         axes.stairs(height, edges, fill=True, color=line["color"], alpha=0.25 if len(sets) > 1 else 0.75)
-        text = f"{_plain(name)} (n = {array.size:,})" if name else f"n = {array.size:,}"
-        axes.stairs(height, edges, label=text, **line)
+        axes.stairs(height, edges, label=f"{_plain(name)} (n = {array.size:,})", **line)
     axes.set_ylim(bottom=0)
-    axes.legend(loc="best")
-    _note(axes, "\n".join(_left_out(dropped)))
+    _note(axes, f"n = {filled[''].size:,}" if "" in filled else "", _left_out(dropped))
+    if "" not in filled:
+        axes.legend(loc="best", **_LEGEND)
     return figure
 
 
 # ------------------------------------------------------------------------------------------------------------- parts
 
 
-def _frame(width: float, height: float) -> tuple[Figure, Axes]:
+def _frame(width: float = 4.8, height: float = 4.1) -> tuple[Figure, Axes]:
     """A figure of ``width`` x ``height`` inches with one quiet pair of axes, free of pyplot and of global settings."""
     figure = Figure(figsize=(width, height), layout="constrained", facecolor="white")
     axes = figure.add_subplot()
@@ -359,6 +375,7 @@ def _frame(width: float, height: float) -> tuple[Figure, Axes]:
     axes.spines[["left", "bottom"]].set_color(GREY)
     axes.grid(color=PALE, linewidth=0.7)
     axes.set_axisbelow(True)
+    axes.locator_params(nbins=6)
     axes.tick_params(colors=INK, labelsize=9, color=GREY, width=0.8, length=3)
     axes.xaxis.label.set(color=INK, fontsize=10)
     axes.yaxis.label.set(color=INK, fontsize=10)
@@ -379,31 +396,34 @@ def _cloud(
         style: dict[str, Any] = {"alpha": alpha, "edgecolors": "none", "rasterized": x.size > _RASTER_FROM}
         axes.scatter(x, y, s=18 if x.size < 500 else 10, color=PALETTE[0], zorder=2, **style)
         return
-    hexagons = axes.hexbin(x, y, gridsize=45, bins="log", mincnt=1, cmap="viridis_r", extent=extent, linewidths=0.1)
+    hexagons = axes.hexbin(x, y, gridsize=60, bins="log", mincnt=1, cmap=_DENSITY, extent=extent, linewidths=0.1)
     if colorbar:
-        bar = figure.colorbar(hexagons, ax=axes, shrink=0.75, pad=0.02, label="points")
+        bar = figure.colorbar(hexagons, ax=axes, shrink=0.75, pad=0.02)
+        bar.set_label("points", color=INK, fontsize=9)
         bar.outline.set_visible(False)
         bar.ax.tick_params(labelsize=8, length=2)
 
 
 def _nothing(figure: Figure, axes: Axes, why: str, dropped: int) -> Figure:
-    text = "\n".join([f"Nothing to draw: {why}.", *_left_out(dropped)])
+    for line in list(axes.lines):
+        line.remove()
+    text = "\n".join(filter(None, [f"Nothing to draw: {why}.", _left_out(dropped)]))
     axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center", color=GREY, fontsize=10)
-    axes.set(xticks=[], yticks=[])
+    axes.set(xticks=[], yticks=[], aspect="auto", xlabel="", ylabel="")
+    axes.spines[:].set_visible(False)
+    figure.set_figheight(1.6)
     return figure
 
 
-def _note(axes: Axes, text: str) -> None:
-    box = {"boxstyle": "round,pad=0.35", "facecolor": "white", "edgecolor": PALE, "alpha": 0.9}
-    if text:
-        axes.text(0.03, 0.97, text, transform=axes.transAxes, va="top", fontsize=8.5, color=INK, bbox=box, zorder=5)
+def _note(axes: Axes, *lines: str) -> None:
+    """What the numbers say, above the frame, where it hides no point."""
+    axes.set_title(_plain("\n".join(line for line in lines if line)), loc="left", fontsize=8.5, color=INK)
 
 
 def _class_note(axes: Axes, pairs: Mapping[str, tuple[np.ndarray, np.ndarray]], label: str, dropped: int) -> None:
     truth = next(iter(pairs.values()))[0]
-    lines = [f"{int(truth.sum()):,} of {truth.size:,} positive", *_left_out(dropped)]
-    axes.plot([], [], " ", label="\n".join([*([_plain(label)] if label else []), *lines]))
-    axes.legend(loc="best")
+    _note(axes, label, f"{int(truth.sum()):,} of {truth.size:,} positive", _left_out(dropped))
+    axes.legend(loc="best", **_LEGEND)
 
 
 def _line(k: int) -> dict[str, Any]:
@@ -448,18 +468,18 @@ def _two_classes(labels: ArrayLike, scores: Curves) -> tuple[dict[str, tuple[np.
     return pairs, dropped
 
 
-def _left_out(dropped: int) -> list[str]:
-    return [f"{dropped:,} without a value left out"] if dropped else []
+def _left_out(dropped: int) -> str:
+    return f"{dropped:,} without a value, left out" if dropped else ""
 
 
-def _scores(true: np.ndarray, predicted: np.ndarray) -> list[str]:
+def _scores(true: np.ndarray, predicted: np.ndarray) -> str:
     error = predicted - true
-    lines = [f"n = {true.size:,}", f"MAE {format_number(np.abs(error).mean())}"]
-    lines.append(f"RMSE {format_number(np.sqrt((error**2).mean()))}")
+    parts = [f"n = {true.size:,}", f"MAE {format_number(np.abs(error).mean())}"]
+    parts.append(f"RMSE {format_number(np.sqrt((error**2).mean()))}")
     spread = ((true - true.mean()) ** 2).sum()
     if true.size > 1 and spread > 0:
-        lines.append(f"R² {format_number(1 - (error**2).sum() / spread)}")
-    return lines
+        parts.append(f"R² {format_number(1 - (error**2).sum() / spread)}")
+    return ", ".join(parts)
 
 
 def _range(values: np.ndarray) -> tuple[float, float]:
@@ -469,8 +489,8 @@ def _range(values: np.ndarray) -> tuple[float, float]:
     return low - margin, high + margin
 
 
-def _bins(values: np.ndarray) -> np.ndarray:
-    return np.linspace(*_range(values), int(np.clip(np.sqrt(values.size) * 1.5, 8, 60)) + 1)
+def _bins(low: float, high: float, n: int) -> list[float]:
+    return np.linspace(low, high, int(np.clip(np.sqrt(n) * 1.5, 8, 60)) // 2 * 2 + 2).tolist()
 
 
 def _wilson(share: np.ndarray, n: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -485,4 +505,4 @@ def _whole_numbers(axes: Axes, x: np.ndarray) -> None:
     from matplotlib.ticker import MaxNLocator
 
     if np.array_equal(x, np.round(x)):
-        axes.xaxis.set_major_locator(MaxNLocator(nbins=8, integer=True))
+        axes.xaxis.set_major_locator(MaxNLocator(nbins=8, integer=True, min_n_ticks=1))

@@ -2,6 +2,7 @@
 
 import math
 import os
+import re
 from collections.abc import Mapping, Sequence
 from itertools import count
 from typing import Any
@@ -12,7 +13,7 @@ from matplotlib.figure import Figure
 
 import geoattn
 from geoattn._files import atomic_write_text
-from geoattn._numbers import format_measure, format_number
+from geoattn._numbers import format_number, measure_parts
 from geoattn.errors import ShapeError
 from geoattn.report.blocks import Block, Code, ImageGrid, KeyValues, Plot, Section, Table, Text, WarningBox
 from geoattn.report.svg import figure_svg, inline_svg
@@ -87,11 +88,14 @@ def _show(block: Block, pictures: "count[int]") -> dict[str, Any]:
         case Text(text):
             return {"kind": "text", "paragraphs": _paragraphs(text)}
         case Code(text):
-            return {"kind": "code", "text": text}
+            return {"kind": "code", "words": re.split(r"(\s+)", text.strip())}
         case WarningBox(text):
             return {"kind": "warning", "paragraphs": _paragraphs(text)}
         case KeyValues(items):
-            return {"kind": "key-values", "items": [(name, _cell_text(value)) for name, value in items.items()]}
+            return {
+                "kind": "key-values",
+                "items": [(name, " ".join(_cell_parts(value))) for name, value in items.items()],
+            }
         case Table():
             return {"kind": "table", **_table(block)}
         case Plot(figure, caption, alt):
@@ -120,11 +124,13 @@ def _table(table: Table) -> dict[str, Any]:
     rows = [
         [
             {
-                "text": _cell_text(value),
+                "text": text,
+                "spread": spread,
                 "number": _number(value) is not None or value is None,
                 "best": column in best and _number(value) == best[column],
             }
             for column, value in zip(table.columns, row, strict=True)
+            for text, spread in [_cell_parts(value)]
         ]
         for row in table.rows
     ]
@@ -142,20 +148,16 @@ def _number(value: Any) -> float | None:
     return float(value) if math.isfinite(value) else None
 
 
-def _cell_text(value: Any) -> str:
-    return format_measure(value) if isinstance(value, Mapping) else format_number(value)
+def _cell_parts(value: Any) -> tuple[str, str]:
+    return measure_parts(value) if isinstance(value, Mapping) else (format_number(value), "")
 
 
 def _tile(name: str, value: Any) -> dict[str, str]:
     if not isinstance(value, Mapping):
         return {"name": name, "value": format_number(value), "note": ""}
-    notes = []
-    if value.get("ci95") and None not in value["ci95"]:
-        notes.append(f"95 %: {format_number(value['ci95'][0])} to {format_number(value['ci95'][1])}")
-    if value.get("n"):
-        notes.append(f"n = {format_number(value['n'])}")
-    number = format_measure({key: value.get(key) for key in ("value", "sd")})
-    return {"name": name, "value": number, "note": ", ".join(notes)}
+    number, spread = measure_parts(value)
+    count = f"n = {format_number(value['n'])}" if value.get("n") else ""
+    return {"name": name, "value": number, "note": ", ".join(filter(None, [spread.replace("[", "95 % ["), count]))}
 
 
 def _paragraphs(text: str) -> list[str]:

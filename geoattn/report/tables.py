@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from geoattn._numbers import lower_is_better, metric_name, rows_of
+from geoattn._numbers import format_number, lower_is_better, metric_name, rows_of
 from geoattn.report.blocks import Block, Section, Table, Text, WarningBox
 
 
@@ -19,7 +19,7 @@ def metrics_table(metrics: Mapping[str, Any], split: str = "test", *, model: str
     columns = list(dict.fromkeys(metric for row in rows.values() for metric in row))
     heads = {metric: f"{metric_name(metric)} {'↓' if lower_is_better(metric) else '↑'}" for metric in columns}
     counts = sorted({measure["n"] for row in rows.values() for measure in row.values() if measure.get("n")})
-    caption = f"{split} split" + (f", n = {', '.join(f'{count:,}' for count in counts)}" if counts else "")
+    caption = f"{split.capitalize()} split" + (f", n = {', '.join(f'{count:,}' for count in counts)}" if counts else "")
     if any(measure.get("ci95") for row in rows.values() for measure in row.values()):
         caption += "; in brackets the 95 % interval"
     return Table(
@@ -38,7 +38,7 @@ def symmetry_section(errors: Mapping[str, float], symmetry: str, *, tolerance: M
         symmetry: what leaves the prediction unchanged, or what it follows.
         tolerance: dtype -> what rounding explains.
     """
-    rows = [[dtype, f"{error:.1e}", f"{tolerance[dtype]:.0e}"] for dtype, error in errors.items()]
+    rows = [[dtype, format_number(error), format_number(tolerance[dtype])] for dtype, error in errors.items()]
     broken = [dtype for dtype, error in errors.items() if not error <= tolerance[dtype]]
     blocks: list[Block] = [Text(symmetry), Table(["dtype", "largest relative error", "explained by rounding"], rows)]
     if broken:
