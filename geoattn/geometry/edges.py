@@ -154,7 +154,7 @@ def bessel_basis(d: Tensor, cutoff: float, num: int) -> Tensor:
 
     Example:
         >>> import torch
-        >>> bessel_basis(torch.tensor([0.0, 2.0]), cutoff=2.0, num=1).round(decimals=4).abs().tolist()
+        >>> bessel_basis(torch.tensor([0.0, 2.0], dtype=torch.float64), 2.0, num=1).round(decimals=4).abs().tolist()
         [[1.5708], [0.0]]
     """
     _check_positive("cutoff", cutoff)
