@@ -229,7 +229,7 @@ def _read_xyz(path: Path, unpack: bool, rejections: Rejections, columns: Columns
                 numbers=atoms.numbers.astype(np.int64),
                 positions=atoms.positions,
                 cell=np.asarray(atoms.cell) if atoms.pbc.any() else None,
-                pbc=tuple(bool(axis) for axis in atoms.pbc),
+                pbc=(bool(atoms.pbc[0]), bool(atoms.pbc[1]), bool(atoms.pbc[2])),
                 fields=fields,
             )
     _check_seen(path, columns, seen)

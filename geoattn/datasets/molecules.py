@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, Literal
 
 import lightning
@@ -12,20 +13,25 @@ from torch.utils.data import DataLoader
 from torch_geometric.data import Data
 
 from geoattn.datasets.collate import collate
+from geoattn.datasets.molecule_chunks import Chunk, read_chunks
 from geoattn.datasets.molecule_files import Columns, read_records
+from geoattn.datasets.molecule_rows import table_of, usable, with_targets
+from geoattn.datasets.progress import track
 from geoattn.datasets.rejections import OnError, Rejections
 from geoattn.datasets.sampler import EpochShuffle
 from geoattn.datasets.splits import Split, split_column, split_rows
-from geoattn.datasets.target_values import choose_targets, read_targets, stated_units
-from geoattn.domains.molecules.chemistry import canonical_smiles
+from geoattn.datasets.target_values import choose_targets, stated_units
+from geoattn.domains.molecules.cache import default_folder
 from geoattn.domains.molecules.descriptors import descriptor_names, fit_normalization, normalize_descriptors
 from geoattn.domains.molecules.features import AtomMode
 from geoattn.domains.molecules.featurize import featurize_many, make_preprocess
-from geoattn.domains.molecules.records import Record, RecordError
+from geoattn.domains.molecules.records import Record
 from geoattn.domains.molecules.targets import TargetTransform, composition
 from geoattn.errors import InputError
 
 Task = Literal["regression", "classification", "energy"]
+__all__ = ["Chunk", "MoleculesData", "read_chunks"]
+
 RESERVED = ("id", "file", "line", "smiles")
 
 
@@ -58,6 +64,10 @@ class MoleculesData(lightning.LightningDataModule):
         conformer_seed: 3d from SMILES: seed of the embedding.
         force_field: 3d from SMILES: mmff (falls back to UFF where it lacks parameters), uff or none.
         descriptors: add about 210 RDKit descriptors of the whole molecule.
+        processes: for embedding and descriptors; one per available core if left out.
+        cache_dir: folder that remembers embeddings and descriptors; $GEOATTN_CACHE or ~/.cache/geoattn if left out,
+            none for no cache.
+        progress: show how far featurising is.
 
     Attributes (after ``setup``):
         samples: one graph per usable molecule, with ``y [1, T]`` (units of the file), ``target [1, T]`` (normalised,
@@ -104,12 +114,17 @@ class MoleculesData(lightning.LightningDataModule):
         conformer_seed: int = 0,
         force_field: Literal["mmff", "uff", "none"] = "mmff",
         descriptors: bool = False,
+        processes: int | None = None,
+        cache_dir: str | None = None,
+        progress: bool = True,
     ) -> None:
         super().__init__()
         self.file, self.targets, self.task, self.units = file, targets, task, units
         self.columns = Columns(smiles_column, id_column, [*(targets or []), *filter(None, [split_column(split)])])
-        self.split_options = dict(spec=split, seed=split_seed, val_fraction=val_fraction, test_fraction=test_fraction)
+        self.split_spec, self.split_seed = split, split_seed
+        self.val_fraction, self.test_fraction = val_fraction, test_fraction
         self.batch_size, self.num_workers, self.seed, self.on_error = batch_size, num_workers, seed, on_error
+        self.processes, self.progress, self.cache_dir = processes, progress, cache_folder(cache_dir)
         self.graph_options = make_preprocess(
             graph=graph,
             cutoff=cutoff,
@@ -132,16 +147,24 @@ class MoleculesData(lightning.LightningDataModule):
         targets = self.targets or choose_targets(records, self._not_targets(records))
         if clash := set(targets) & set(RESERVED):
             raise InputError(f"targets: a target cannot be named {sorted(clash)[0]!r}. Rename the column.")
-        records = _with_targets(records, targets, self.task, rejections)
+        records = with_targets(records, targets, self.task, rejections)
         units = stated_units(records, targets, self.units)
         preprocess = {**self.graph_options, "periodic": any(record.is_periodic for record in records)}
-        records, samples = _usable(records, preprocess, rejections)
+        stream = featurize_many(records, preprocess, processes=self.processes, cache_dir=self.cache_dir)
+        stream = track(stream, len(records), "Featurise", show=self.progress)
+        records, samples = usable(stream, rejections)
         self.rejected = rejections.table()
         if not samples:
             raise InputError(f"{self.file}: no usable molecule; {len(self.rejected)} rows were rejected.")
-        self.table = _table(records, targets, split_column(self.split_options["spec"]))
-        self.split = split_rows(table=self.table, **self.split_options)
-        self.notes = []
+        self.table = table_of(records, targets, split_column(self.split_spec))
+        self.split = split_rows(
+            self.split_spec,
+            self.table,
+            seed=self.split_seed,
+            val_fraction=self.val_fraction,
+            test_fraction=self.test_fraction,
+        )
+        self.notes = _force_field_notes(records, preprocess["force_field"])
         self._normalize(samples, targets, preprocess)
         self.samples = samples
         self.preprocess = {
@@ -191,7 +214,7 @@ class MoleculesData(lightning.LightningDataModule):
         )
 
     def _not_targets(self, records: list[Record]) -> list[str]:
-        names = [self.columns.smiles, self.columns.id, split_column(self.split_options["spec"]), *RESERVED]
+        names = [self.columns.smiles, self.columns.id, split_column(self.split_spec), *RESERVED]
         return [name for name in names if name]
 
     def _normalize(self, samples: list[Data], targets: list[str], preprocess: dict[str, Any]) -> None:
@@ -219,50 +242,19 @@ class MoleculesData(lightning.LightningDataModule):
         return {"names": names, "center": center, "factor": factor}
 
 
-def _with_targets(records: list[Record], targets: list[str], task: Task, rejections: Rejections) -> list[Record]:
-    """The records whose targets can be read and are not all missing, with ``y`` filled in."""
-    usable = []
-    for record in records:
-        try:
-            record.y = read_targets(record, targets, task)
-            if np.isnan(record.y).all():
-                raise RecordError(", ".join(targets), "", "no target has a value")
-            usable.append(record)
-        except RecordError as error:
-            rejections.add(record.file, record.line, error)
-    return usable
+def _force_field_notes(records: list[Record], wanted: str) -> list[str]:
+    """A sentence for each force field that had to stand in for the one that was asked for."""
+    embedded = [record.force_field for record in records if record.force_field]
+    names = {"uff": "relaxed with UFF", "none": "not relaxed"}
+    return [
+        f"{embedded.count(used)} of {len(embedded)} conformers were {how}: {wanted.upper()} lacks parameters for them."
+        for used, how in names.items()
+        if used != wanted and used in embedded
+    ]
 
 
-def _usable(
-    records: list[Record], preprocess: dict[str, Any], rejections: Rejections
-) -> tuple[list[Record], list[Data]]:
-    """The records that can be featurised, and their graphs."""
-    pairs = []
-    for record, result in zip(records, featurize_many(records, preprocess), strict=True):
-        if isinstance(result, RecordError):
-            rejections.add(record.file, record.line, result)
-        else:
-            pairs.append((record, result))
-    return [record for record, _ in pairs], [sample for _, sample in pairs]
-
-
-def _table(records: list[Record], targets: list[str], column: str | None) -> pd.DataFrame:
-    """One row per usable record."""
-    table = pd.DataFrame(
-        {
-            "id": [record.id for record in records],
-            "file": [record.file for record in records],
-            "line": [record.line for record in records],
-            "smiles": [_smiles(record) for record in records],
-        }
-    )
-    for i, name in enumerate(targets):
-        table[name] = [record.y[i] for record in records]
-    if column is not None and column not in table:
-        table[column] = [record.fields.get(column) for record in records]
-    return table
-
-
-def _smiles(record: Record) -> str:
-    """As written in a table, canonical for SDF, empty for a structure without bonds."""
-    return record.smiles if record.smiles is not None else canonical_smiles(record)
+def cache_folder(cache_dir: str | None) -> Path | None:
+    """The folder that the option ``cache_dir`` means: the default one for None, no folder for ``"none"``."""
+    if cache_dir is None:
+        return default_folder()
+    return None if cache_dir.lower() == "none" else Path(cache_dir)

@@ -41,6 +41,10 @@ class Rejections:
     def __len__(self) -> int:
         return len(self._rows)
 
+    def clear(self) -> None:
+        """Forget the rows collected so far."""
+        self._rows = []
+
     def table(self) -> pd.DataFrame:
         """One row per rejection, in the order of the file: file, line, column, value, reason."""
         table = pd.DataFrame(self._rows, columns=COLUMNS)

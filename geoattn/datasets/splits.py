@@ -16,6 +16,7 @@ from geoattn.domains.molecules.scaffold import scaffold_groups
 from geoattn.errors import InputError, nearest_hint
 
 Split = dict[str, list[int]]
+Rows = Sequence[int] | np.ndarray
 PARTS = ("train", "valid", "test")
 PART_NAMES = {
     "train": "train", "training": "train", "valid": "valid", "val": "valid", "validation": "valid", "test": "test"
@@ -91,7 +92,7 @@ def _size(n: int, fraction: float) -> int:
     return max(1, round(n * fraction))
 
 
-def _parts(train: Sequence[int], valid: Sequence[int], test: Sequence[int]) -> Split:
+def _parts(train: Rows, valid: Rows, test: Rows) -> Split:
     return {name: sorted(int(i) for i in rows) for name, rows in zip(PARTS, (train, valid, test), strict=True)}
 
 

@@ -77,7 +77,8 @@ def chemistry(record: Record, options: dict[str, Any], descriptors: list[str] | 
 
     Returns:
         2-D: ``z [N]``, ``x [N, Fa]``, ``edge_index [2, E]``, ``edge_attr [E, Fb]``. 3-D: ``z [N]``, ``pos [N, 3]``,
-        ``force_field []`` (index into ``FORCE_FIELDS``). With descriptors: ``descriptors [K]``, not normalised.
+        and if it was embedded ``force_field []`` (index into ``FORCE_FIELDS``). With descriptors: ``descriptors [K]``,
+        not normalised.
 
     Raises:
         RecordError: for a molecule that cannot be read or embedded.
@@ -122,17 +123,16 @@ def _graph_2d(mol: Any, options: dict[str, Any]) -> Arrays:
 def _graph_3d(mol: Any, options: dict[str, Any]) -> Arrays:
     chem = require("rdkit.Chem", "molecules")
     if mol.GetNumConformers() and mol.GetConformer().Is3D():
-        positions, used = mol.GetConformer().GetPositions(), "none"
-    else:
-        mol = chem.AddHs(mol)
-        positions, used = embed(mol, options["conformer_seed"], options["force_field"])
+        return _with_positions(mol, mol.GetConformer().GetPositions(), options)
+    mol = chem.AddHs(mol)
+    positions, used = embed(mol, options["conformer_seed"], options["force_field"])
+    return {**_with_positions(mol, positions, options), "force_field": np.array(FORCE_FIELDS.index(used))}
+
+
+def _with_positions(mol: Any, positions: np.ndarray, options: dict[str, Any]) -> Arrays:
     numbers = _numbers(mol)
     keep = np.ones(len(numbers), dtype=bool) if options["hydrogens"] else numbers != 1
-    return {
-        "z": numbers[keep],
-        "pos": positions[keep],
-        "force_field": np.array(FORCE_FIELDS.index(used), dtype=np.int64),
-    }
+    return {"z": numbers[keep], "pos": positions[keep]}
 
 
 def _numbers(mol: Any) -> np.ndarray:

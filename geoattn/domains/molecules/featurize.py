@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch_geometric.data import Data
 
-from geoattn.domains.molecules.chemistry import OPTIONS, Arrays, chemistry
+from geoattn.domains.molecules.chemistry import FORCE_FIELDS, OPTIONS, Arrays, chemistry
 from geoattn.domains.molecules.descriptors import normalize_descriptors
 from geoattn.domains.molecules.elements import symbol
 from geoattn.domains.molecules.geometry import check_geometry, edges, periodic_edges
+from geoattn.domains.molecules.parallel import chemistry_many
 from geoattn.domains.molecules.records import Record, RecordError
 from geoattn.errors import InputError, nearest_hint
 
@@ -89,13 +91,27 @@ def featurize(record: Record, preprocess: dict[str, Any]) -> Data:
     return assemble(record, chemistry(record, *_chemistry_options(preprocess)), preprocess)
 
 
-def featurize_many(records: Iterable[Record], preprocess: dict[str, Any]) -> Iterator[Data | RecordError]:
-    """`featurize` for many records in their order; an error stands in the place of a record that failed."""
-    for record in records:
+def featurize_many(
+    records: Iterable[Record],
+    preprocess: dict[str, Any],
+    *,
+    processes: int | None = 1,
+    cache_dir: str | Path | None = None,
+) -> Iterator[tuple[Record, Data | RecordError]]:
+    """`featurize` for a stream of records: each with its graph, or with the error of what is wrong with it, in order.
+
+    Args:
+        records: may be a generator; a few hundred are held at a time.
+        preprocess: as `make_preprocess` returns it.
+        processes: for embedding and descriptors; None takes one per available core.
+        cache_dir: folder that remembers embeddings and descriptors; None remembers nothing.
+    """
+    options, descriptors = _chemistry_options(preprocess)
+    for record, arrays in chemistry_many(records, options, descriptors, processes=processes, cache_dir=cache_dir):
         try:
-            yield featurize(record, preprocess)
+            yield record, arrays if isinstance(arrays, RecordError) else assemble(record, arrays, preprocess)
         except RecordError as error:
-            yield error
+            yield record, error
 
 
 def assemble(record: Record, arrays: Arrays, preprocess: dict[str, Any]) -> Data:
@@ -125,6 +141,7 @@ def _assemble_3d(record: Record, arrays: Arrays, preprocess: dict[str, Any]) -> 
         numbers, positions = numbers[keep], positions[keep]
     else:
         numbers, positions = arrays["z"], arrays["pos"]
+        record.force_field = FORCE_FIELDS[int(arrays["force_field"])] if "force_field" in arrays else ""
     check_geometry(numbers, positions)
     data = Data(z=torch.from_numpy(numbers), pos=torch.from_numpy(positions.astype(np.float32)))
     if record.is_periodic and not preprocess["periodic"]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
+import torch
 from scipy.spatial import cKDTree
 
 from geoattn._optional import require
 from geoattn.domains.molecules.elements import symbol
 from geoattn.domains.molecules.records import RecordError
+from geoattn.kernels import radius
 
 COINCIDENT = 0.05
 """Two atoms nearer than this (in angstrom) are taken for an error of the file: no bond is shorter than 0.7."""
@@ -39,20 +41,13 @@ def check_geometry(numbers: np.ndarray, positions: np.ndarray) -> None:
 def edges(positions: np.ndarray, cutoff: float | None) -> np.ndarray:
     """``[2, E]`` int64: every ordered pair of atoms at most ``cutoff`` angstrom apart (all pairs if None).
 
-    Row 0 is the source and row 1 the target; sorted by target, then source.
+    Row 0 is the source and row 1 the target; sorted by target.
     """
     n = len(positions)
     if cutoff is None:
-        near = ~np.eye(n, dtype=bool)
-    elif n <= 400:
-        difference = positions[:, None] - positions[None]
-        near = np.einsum("ijk,ijk->ij", difference, difference) <= cutoff**2
-        np.fill_diagonal(near, False)
-    else:
-        pairs = cKDTree(positions).query_pairs(cutoff, output_type="ndarray")
-        return _by_target(np.concatenate([pairs.T, pairs.T[::-1]], axis=1))
-    target, source = np.nonzero(near)
-    return np.stack([source, target])
+        target, source = np.nonzero(~np.eye(n, dtype=bool))
+        return np.stack([source, target])
+    return radius(torch.from_numpy(positions), r=cutoff).edge_index.numpy()
 
 
 def periodic_edges(
@@ -99,10 +94,6 @@ def _complete(cell: np.ndarray, pbc: tuple[bool, bool, bool]) -> np.ndarray:
         _, _, orthogonal = np.linalg.svd(np.delete(cell, missing, axis=0))
         cell[missing] = orthogonal[3 - len(missing) :]
     return cell
-
-
-def _by_target(edge_index: np.ndarray) -> np.ndarray:
-    return edge_index[:, np.lexsort((edge_index[0], edge_index[1]))].astype(np.int64)
 
 
 def _xyz(position: np.ndarray) -> str:

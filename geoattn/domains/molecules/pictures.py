@@ -65,10 +65,10 @@ def draw_structure(numbers: np.ndarray, positions: np.ndarray, width: int = 220,
 
 
 def _principal_axes(positions: np.ndarray) -> np.ndarray:
-    """Centred positions, the widest direction first."""
-    centered = positions - positions.mean(axis=0)
-    axes = np.linalg.svd(centered, full_matrices=True)[2]
-    return centered @ axes.T
+    """Positions along their principal axes, the widest first, with the middle of their box at the origin."""
+    axes = np.linalg.svd(positions - positions.mean(axis=0), full_matrices=True)[2]
+    view = positions @ axes.T
+    return view - (view.max(axis=0) + view.min(axis=0)) / 2
 
 
 def _bonds(positions: np.ndarray, radii: np.ndarray) -> list[tuple[int, int]]:

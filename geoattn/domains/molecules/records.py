@@ -46,6 +46,8 @@ class Record:
         pbc: along which lattice vectors the structure repeats.
         y: ``[T]`` float64 target values in the units of the file; NaN is a gap.
         fields: the other columns or info keys, as they stand in the file.
+        force_field: what relaxed an embedded conformer, ``"mmff"``, ``"uff"`` or ``"none"``; filled in by featurising,
+            empty if nothing was embedded.
     """
 
     file: str = ""
@@ -59,6 +61,7 @@ class Record:
     pbc: tuple[bool, bool, bool] = (False, False, False)
     y: np.ndarray = field(default_factory=lambda: np.empty(0))
     fields: dict[str, Any] = field(default_factory=dict)
+    force_field: str = ""
 
     @property
     def is_periodic(self) -> bool:
