@@ -41,6 +41,7 @@ def list_models() -> list[ShippedModel]:
 def _describe(name: str) -> ShippedModel:
     config = json.loads((folder(name) / "config.json").read_text(encoding="utf-8"))
     test = json.loads((folder(name) / "metrics.json").read_text(encoding="utf-8")).get("test", {})
-    scores = [f"{metric_name(metric)} {format_measure(measure)}" for metric, measure in list(test.items())[:2]]
+    known = [(metric, measure) for metric, measure in test.items() if measure.get("value") is not None]
+    scores = [f"{metric_name(metric)} {format_measure(measure)}" for metric, measure in known[:2]]
     parts = [config["summary"].rstrip("."), *(["test " + ", ".join(scores)] if scores else [])]
     return ShippedModel(name=name, task=config["task"], description="; ".join(parts))
