@@ -2,6 +2,7 @@
 
 from geoattn.kernels._dispatch import Choice, explain, use
 from geoattn.kernels.gather_scatter import gather_scatter
+from geoattn.kernels.gather_silu import gather_silu
 from geoattn.kernels.knn import knn
 from geoattn.kernels.neighborhood import Neighborhood, as_neighborhood
 from geoattn.kernels.radius import radius
@@ -14,6 +15,7 @@ __all__ = [
     "as_neighborhood",
     "explain",
     "gather_scatter",
+    "gather_silu",
     "knn",
     "radius",
     "segment_reduce",

@@ -1,0 +1,21 @@
+"""The definition of `radius`: all distances, those within r, a stable sort."""
+
+import torch
+from torch import Tensor
+
+from geoattn.kernels._search import distance_chunks, squared_radius
+
+
+def radius(x: Tensor, y: Tensor, ptr_x: Tensor, ptr_y: Tensor, r: float, exclude_self: bool) -> tuple[Tensor, Tensor]:
+    """``row_ptr [M+1]`` and ``source [E]`` of :func:`geoattn.kernels.radius`; any device, memory bounded by chunks."""
+    limit = squared_radius(r, x.dtype)
+    row_ptr = torch.zeros(len(y) + 1, dtype=torch.int64, device=x.device)
+    sources = [row_ptr[:0]]
+    for rows, first, near in distance_chunks(x, y, ptr_x, ptr_y, exclude_self):
+        within = near <= limit
+        target, source = within.nonzero(as_tuple=True)
+        order = near[target, source].argsort(stable=True)  # sorted by distance, equal ones by index ..
+        order = order[target[order].argsort(stable=True)]  # .. and kept so within each target
+        sources.append(source[order] + first)
+        row_ptr[rows.start + 1 : rows.stop + 1] = within.sum(1)
+    return row_ptr.cumsum(0), torch.cat(sources)
