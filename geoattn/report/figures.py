@@ -483,9 +483,10 @@ def _scores(true: np.ndarray, predicted: np.ndarray) -> str:
 
 
 def _range(values: np.ndarray) -> tuple[float, float]:
-    """The range of the values with a margin; for a single value a range around it."""
+    """The range of the values with a margin; around values that cannot be told apart a range of some width."""
     low, high = float(values.min()), float(values.max())
-    margin = 0.05 * (high - low) or max(abs(low) * 0.05, 0.5)
+    size = max(abs(low), abs(high))
+    margin = 0.05 * (high - low) if high - low > 1e-9 * size else max(0.05 * size, 0.5)
     return low - margin, high + margin
 
 
