@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from functools import cached_property
-
 import torch
 from torch import Tensor
 
@@ -44,6 +42,8 @@ class Neighborhood:
         self.edge_id = edge_id
         self.num_targets = num_targets
         self.num_sources = num_sources
+        self._source_ptr_and_order: tuple[Tensor, Tensor] | None = None
+        self._csr: Neighborhood | None = None  # the same edges in CSR order; self if they are
 
     @classmethod
     def from_edge_index(cls, edge_index: Tensor, num_targets: int, num_sources: int | None = None) -> Neighborhood:
@@ -77,37 +77,41 @@ class Neighborhood:
         """The device all index tensors live on."""
         return self.source.device
 
-    @cached_property
+    @property
     def degree(self) -> Tensor:
         """``[N]`` int64, number of incoming edges of each target."""
         return self.row_ptr[1:] - self.row_ptr[:-1]
 
-    @cached_property
     def _by_source(self) -> tuple[Tensor, Tensor]:
-        ordered, order = torch.sort(self.source, stable=True)
-        return _pointers(ordered, self.num_sources), order
+        # not functools.cached_property, whose lock (Python 3.11) torch.compile cannot trace
+        if self._source_ptr_and_order is None:
+            ordered, order = torch.sort(self.source, stable=True)
+            self._source_ptr_and_order = (_pointers(ordered, self.num_sources), order)
+        return self._source_ptr_and_order
 
     @property
     def source_ptr(self) -> Tensor:
         """``[Ns+1]`` int64: the edges that leave source ``j`` are ``source_order[source_ptr[j]:source_ptr[j+1]]``."""
-        return self._by_source[0]
+        return self._by_source()[0]
 
     @property
     def source_order(self) -> Tensor:
         """``[E]`` int64, positions in CSR order, grouped by source; made on demand for backward passes."""
-        return self._by_source[1]
+        return self._by_source()[1]
 
-    @cached_property
+    @property
     def edge_index(self) -> Tensor:
         """``[2, E]`` int64 in the caller's order."""
         return torch.stack([self.to_caller_order(self.source), self.to_caller_order(self.target)])
 
     def to_csr_order(self, edge_values: Tensor) -> Tensor:
         """Reorder ``[E, ...]`` values from the caller's order to CSR order."""
-        return edge_values[self.edge_id]
+        return edge_values if self._csr is self else edge_values[self.edge_id]
 
     def to_caller_order(self, edge_values: Tensor) -> Tensor:
         """Reorder ``[E, ...]`` values from CSR order to the caller's order."""
+        if self._csr is self:
+            return edge_values
         return torch.empty_like(edge_values).index_copy(0, self.edge_id, edge_values)
 
     def in_csr_order(self) -> Neighborhood:
@@ -115,10 +119,22 @@ class Neighborhood:
 
         A layer that makes its own edge tensors makes them in this order, so that no operation has to reorder them.
         """
-        edge_id = torch.arange(self.num_edges, device=self.device)
-        nbr = Neighborhood(self.row_ptr, self.source, self.target, edge_id, self.num_targets, self.num_sources)
-        if "_by_source" in self.__dict__:
-            nbr.__dict__["_by_source"] = self._by_source
+        if self._csr is None:
+            edge_id = torch.arange(self.num_edges, device=self.device)
+            nbr = Neighborhood(self.row_ptr, self.source, self.target, edge_id, self.num_targets, self.num_sources)
+            nbr._source_ptr_and_order = self._source_ptr_and_order
+            nbr._csr = self._csr = nbr
+        return self._csr
+
+    def with_edges_as_sources(self) -> Neighborhood:
+        """The same targets with each edge its own source, for weighted sums of values that live on edges.
+
+        Edge values must be in CSR order, as with ``in_csr_order``.
+        """
+        edge = torch.arange(self.num_edges, device=self.device)
+        nbr = Neighborhood(self.row_ptr, edge, self.target, edge, self.num_targets, self.num_edges)
+        nbr._csr = nbr
+        nbr._source_ptr_and_order = (torch.arange(self.num_edges + 1, device=self.device), edge)
         return nbr
 
     def to(self, device: torch.device | str) -> Neighborhood:

@@ -6,11 +6,11 @@ from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
+from torch.nn import functional
 
 from geoattn.errors import ShapeError
 from geoattn.geometry.edges import edge_vectors, gaussian_basis, polynomial_envelope, safe_norm
-from geoattn.kernels import Neighborhood, as_neighborhood, segment_reduce
+from geoattn.kernels import Neighborhood, as_neighborhood, gather_scatter, gather_silu, segment_reduce
 
 
 class EdgeGeometry(NamedTuple):
@@ -207,30 +207,33 @@ class EGNNLayer(nn.Module):
         if edge_attr is not None:
             edge_attr = nbr.to_csr_order(edge_attr)
         nbr = nbr.in_csr_order()
-        message = self.message(x, nbr, geometry, edge_attr)
-        x_out = self.update(x, segment_reduce(message, nbr, "sum"), node_attr)
+        message, factor = self.message(x, nbr, geometry, edge_attr)
+        received = gather_scatter(message, factor[:, 0], nbr.with_edges_as_sources())
+        x_out = self.update(x, received, node_attr)
         if self.pos_mlp is None:
             return x_out, pos
-        step = self.position_step(message, nbr, geometry)
+        step = self.position_step(message * factor, nbr, geometry)
         if self.velocity_mlp is None:
             return x_out, pos + step
         vel_out = self.velocity_mlp(x).to(pos.dtype) * vel + step
         return x_out, pos + vel_out, vel_out
 
-    def message(self, x: Tensor, nbr: Neighborhood, geometry: EdgeGeometry, edge_attr: Tensor | None) -> Tensor:
-        """``m_ij [E, M]``, in CSR order."""
+    def message(
+        self, x: Tensor, nbr: Neighborhood, geometry: EdgeGeometry, edge_attr: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """Messages ``[E, M]`` before, and their factors ``[E, 1]`` from, gate and envelope; in CSR order."""
         widths = [self.in_channels, self.in_channels, self.radial_channels + self.edge_channels]
         w_target, w_source, w_edge = self.edge_in.weight.split(widths, dim=1)
         edge = geometry.radial if edge_attr is None else torch.cat([geometry.radial, edge_attr], dim=-1)
-        hidden = (
-            F.linear(edge.to(x.dtype), w_edge)
-            + F.linear(x, w_target, self.edge_in.bias).index_select(0, nbr.target)
-            + F.linear(x, w_source).index_select(0, nbr.source)
+        hidden = gather_silu(
+            functional.linear(x, w_target, self.edge_in.bias),
+            functional.linear(x, w_source),
+            functional.linear(edge.to(x.dtype), w_edge),
+            nbr,
         )
-        message = F.silu(self.edge_out(F.silu(hidden)))
-        if self.gate is not None:
-            message = message * torch.sigmoid(self.gate(message))
-        return message * geometry.weight.to(message.dtype)
+        message = functional.silu(self.edge_out(hidden))
+        factor = geometry.weight.to(message.dtype)
+        return message, factor if self.gate is None else factor * torch.sigmoid(self.gate(message))
 
     def update(self, x: Tensor, received: Tensor, node_attr: Tensor | None) -> Tensor:
         """``h_i' [N, out_channels]`` from the summed messages ``received [N, M]``."""
