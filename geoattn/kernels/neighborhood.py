@@ -43,6 +43,7 @@ class Neighborhood:
         self.num_targets = num_targets
         self.num_sources = num_sources
         self._source_ptr_and_order: tuple[Tensor, Tensor] | None = None
+        self._transposed: Neighborhood | None = None
         self._csr: Neighborhood | None = None  # the same edges in CSR order; self if they are
 
     @classmethod
@@ -98,6 +99,19 @@ class Neighborhood:
     def source_order(self) -> Tensor:
         """``[E]`` int64, positions in CSR order, grouped by source; made on demand for backward passes."""
         return self._by_source()[1]
+
+    @property
+    def transposed(self) -> Neighborhood:
+        """The same edges turned round: targets are sources and sources targets. The caller's order stays.
+
+        Within one target of the result the edges keep this object's CSR order.
+        """
+        if self._transposed is None:
+            ptr, order = self._by_source()
+            self._transposed = Neighborhood(
+                ptr, self.target[order], self.source[order], self.edge_id[order], self.num_sources, self.num_targets
+            )
+        return self._transposed
 
     @property
     def edge_index(self) -> Tensor:

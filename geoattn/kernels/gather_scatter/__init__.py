@@ -1,12 +1,15 @@
 """Weighted sum of each target's sources."""
 
-from __future__ import annotations
+import math
+from typing import Any
 
+import torch
 from torch import Tensor
 
 from geoattn.errors import ShapeError
 from geoattn.kernels._checks import check_rows
 from geoattn.kernels._dispatch import choose, compute_dtype, working_dtype
+from geoattn.kernels._operation import operation
 from geoattn.kernels.gather_scatter import reference
 from geoattn.kernels.neighborhood import Neighborhood
 
@@ -45,6 +48,7 @@ def gather_scatter(x: Tensor, weight: Tensor | None, nbr: Neighborhood) -> Tenso
     Cost: O(E C) time. No ``[E, C]`` tensor is made, forward or backward, unless ``weight`` is one.
 
     Example:
+        >>> import torch
         >>> nbr = Neighborhood.from_edge_index(torch.tensor([[1, 2, 0], [0, 0, 2]]), num_targets=3)
         >>> gather_scatter(torch.tensor([[1.0], [2.0], [3.0]]), torch.tensor([1.0, 10.0, 100.0]), nbr).flatten()
         tensor([ 32.,   0., 100.])
@@ -60,8 +64,84 @@ def gather_scatter(x: Tensor, weight: Tensor | None, nbr: Neighborhood) -> Tenso
                 "A trailing size of 1 is not broadcast: squeeze it." if weight.shape[-1] == 1 else "",
             )
     dtype = compute_dtype(x, weight)
-    x = x.to(dtype)
-    chosen = choose("gather_scatter", x, {"numba": "it is not written yet", "triton": "it is not written yet"})
+    chosen = choose("gather_scatter", x.to(dtype))
     work = working_dtype(chosen, dtype)
     x, weight = x.to(work), None if weight is None else weight.to(work)
-    return reference.gather_scatter(x, weight, nbr.row_ptr, nbr.source, nbr.target, nbr.edge_id).to(dtype)
+    if chosen == "reference":
+        return reference.gather_scatter(x, weight, nbr.row_ptr, nbr.source, nbr.target, nbr.edge_id).to(dtype)
+    leading = 1 if weight is None else weight.ndim
+    heads, channels = math.prod(x.shape[1:leading]), math.prod(x.shape[leading:])
+    rows = x.reshape(nbr.num_sources, heads, channels)
+    factors = None if weight is None else weight.reshape(nbr.num_edges, heads)
+    y = weighted_sum(rows, factors, *_pointers(nbr), *_transposed_pointers(nbr, x))
+    return y.view(nbr.num_targets, *x.shape[1:]).to(dtype)
+
+
+def _pointers(nbr: Neighborhood) -> tuple[Tensor, Tensor, Tensor]:
+    return nbr.row_ptr, nbr.source, nbr.edge_id
+
+
+def _transposed_pointers(nbr: Neighborhood, x: Tensor) -> tuple[Tensor | None, ...]:
+    """The pointers of the graph with its edges turned round, if the gradient of ``x`` will need them."""
+    if not (torch.is_grad_enabled() and x.requires_grad):
+        return None, None, None
+    return _pointers(nbr.transposed)
+
+
+@operation
+def weighted_sum(
+    x: Tensor,
+    weight: Tensor | None,
+    ptr: Tensor,
+    other: Tensor,
+    edge_id: Tensor,
+    ptr_t: Tensor | None,
+    other_t: Tensor | None,
+    edge_id_t: Tensor | None,
+) -> Tensor:
+    """``y_i = sum_e w_e x[other_e]`` over the edges of each row, ``x [R, H, C]``, ``w [E, H] -> [N, H, C]``.
+
+    Rows of edges are ``ptr [N+1]``; the edge at position p leads to ``x[other[p]]`` and has the weight
+    ``w[edge_id[p]]``. The same with ``_t`` for the edges turned round, grouped by the rows of ``x``: only the gradient
+    of ``x`` needs them. Bilinear: the gradients are `weighted_sum` over the turned edges and `edge_dot`, to any order.
+    """
+    return x.new_empty(ptr.shape[0] - 1, x.shape[1], x.shape[2])
+
+
+@operation
+def edge_dot(
+    x: Tensor,
+    y: Tensor,
+    ptr: Tensor,
+    other: Tensor,
+    edge_id: Tensor,
+    ptr_t: Tensor | None,
+    other_t: Tensor | None,
+    edge_id_t: Tensor | None,
+) -> Tensor:
+    """``w_e = x[other_e] . y[row_e]`` for each edge and head, ``x [R, H, C]``, ``y [N, H, C] -> [E, H]``."""
+    return x.new_empty(edge_id.shape[0], x.shape[1])
+
+
+def _save(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    ctx.save_for_backward(*inputs)
+
+
+def _weighted_sum_backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    x, weight, *pointers = ctx.saved_tensors
+    turned = (*pointers[3:], *pointers[:3])
+    grad_x = weighted_sum(grad, weight, *turned) if ctx.needs_input_grad[0] else None
+    grad_weight = edge_dot(x, grad, *pointers) if ctx.needs_input_grad[1] else None
+    return grad_x, grad_weight, *[None] * 6
+
+
+def _edge_dot_backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    x, y, *pointers = ctx.saved_tensors
+    turned = (*pointers[3:], *pointers[:3])
+    grad_x = weighted_sum(y, grad, *turned) if ctx.needs_input_grad[0] else None
+    grad_y = weighted_sum(x, grad, *pointers) if ctx.needs_input_grad[1] else None
+    return grad_x, grad_y, *[None] * 6
+
+
+weighted_sum.register_autograd(_weighted_sum_backward, setup_context=_save)
+edge_dot.register_autograd(_edge_dot_backward, setup_context=_save)

@@ -1,0 +1,36 @@
+"""One decorator that registers a compiled operation with torch."""
+
+import functools
+import importlib
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch.library import CustomOpDef
+
+
+def operation(fake: Callable[..., Any]) -> CustomOpDef:
+    """Make ``geoattn::<name>`` of a function that returns empty results of the right shape.
+
+    The operation runs the function of the same name in ``cpu.py`` or ``cuda.py`` beside the file of ``fake``, which
+    are imported by the first call: until then neither numba nor triton is needed. Tensors reach them contiguous,
+    detached from autograd.
+    """
+
+    def implementation(module: str) -> Callable[..., Any]:
+        @functools.cache
+        def function() -> Callable[..., Any]:
+            return getattr(importlib.import_module(f"{fake.__module__}.{module}"), fake.__name__)
+
+        def run(*args: Any) -> Any:
+            return function()(*(a.detach().contiguous() if isinstance(a, torch.Tensor) else a for a in args))
+
+        return run
+
+    schema = torch.library.infer_schema(fake, mutates_args=())
+    op = torch.library.custom_op(
+        f"geoattn::{fake.__name__}", implementation("cpu"), mutates_args=(), device_types="cpu", schema=schema
+    )
+    op.register_kernel("cuda")(implementation("cuda"))
+    op.register_fake(fake)
+    return op
