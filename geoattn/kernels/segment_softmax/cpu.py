@@ -1,13 +1,11 @@
 """Softmax over each target's edges, compiled for the CPU."""
 
-import math
-
 import numpy as np
 import torch
-from numba import njit, types
-from numba.extending import overload
+from numba import njit
 from torch import Tensor
 
+from geoattn.kernels._math import exp
 from geoattn.kernels._threads import run_rows
 
 EXP_WORK = 10
@@ -31,38 +29,6 @@ def softmax_rows_backward(grad: Tensor, y: Tensor, row_ptr: Tensor, edge_id: Ten
     return grad_x
 
 
-def _exp(x):
-    """e^x for x <= 0 or NaN, to one unit in the last place; 0 where it would be below the normal numbers.
-
-    x = n ln 2 + r with integer n and |r| <= ln 2 / 2, then the Taylor polynomial in r times 2^n. Plain arithmetic
-    without a call, so that LLVM vectorises the loop around it: ten times as fast as the C library's.
-    """
-
-
-@overload(_exp, inline="always")
-def _(x):
-    if x == types.float32:
-        real, integer, mantissa, bias, degree, lowest = np.float32, np.int32, 23, 127, 7, np.float32(-87)
-        ln2_high, ln2_low = np.float32(0.693145751953125), np.float32(1.428606765330187e-06)
-    else:
-        real, integer, mantissa, bias, degree, lowest = np.float64, np.int64, 52, 1023, 13, np.float64(-708)
-        ln2_high, ln2_low = 6.93147180369123816490e-01, 1.90821492927058770002e-10
-    log2_e = real(math.log2(math.e))
-    leading, *rest = (real(1 / math.factorial(k)) for k in range(degree, -1, -1))
-    rest = tuple(rest)
-
-    def exp(x):
-        n = np.rint(max(x, lowest) * log2_e)
-        r = x - n * ln2_high - n * ln2_low
-        power = leading
-        for coefficient in rest:
-            power = power * r + coefficient
-        scale = integer((integer(n) + bias) << mantissa).view(real)
-        return real(0) if x < lowest else power * scale
-
-    return exp
-
-
 @njit(nogil=True, cache=True, fastmath={"contract"}, error_model="numpy")
 def _softmax_rows(first, last, ptr, edge_id, x, y):
     channels = x.shape[1]
@@ -79,7 +45,7 @@ def _softmax_rows(first, last, ptr, edge_id, x, y):
         for p in range(ptr[i], ptr[i + 1]):
             row, out = x[edge_id[p]], y[edge_id[p]]
             for c in range(channels):
-                out[c] = _exp(row[c] - peak[c])
+                out[c] = exp(row[c] - peak[c])
                 total[c] += out[c]
         for c in range(channels):
             total[c] = 0 if total[c] == 0 else 1 / total[c]
