@@ -68,7 +68,7 @@ def test_broken_functions_fail(fault):
 
 def test_transposed_rotation_is_noticed():
     """A vector that turns the wrong way round has the right length and the wrong direction."""
-    fn = lambda pos, edge_index: torch.linalg.qr((pos - pos.mean(0)).T @ (pos - pos.mean(0)))[0][0]  # noqa: E731
+    fn = lambda pos, edge_index: torch.linalg.qr((pos - pos.mean(0)).T @ (pos - pos.mean(0)))[0][0]
     with pytest.raises(AssertionError):
         assert_equivariant(fn, inputs(), in_specs=IN, out_specs={"y": "vector"}, group="SO(3)")
 
@@ -86,7 +86,7 @@ def test_the_worst_output_is_named():
 
 
 def test_an_output_that_is_none_of_ours_is_left_out():
-    fn = lambda pos, edge_index: (pos[0, 0], *spring(pos, edge_index))  # noqa: E731
+    fn = lambda pos, edge_index: (pos[0, 0], *spring(pos, edge_index))
     assert_equivariant(fn, inputs(), in_specs=IN, out_specs={"junk": None, **OUT})
 
 
@@ -99,14 +99,14 @@ def test_outputs_by_key():
 
 
 def test_nan_is_an_error():
-    fn = lambda pos, edge_index: pos.sum() * float("nan")  # noqa: E731
+    fn = lambda pos, edge_index: pos.sum() * float("nan")
     with pytest.raises(AssertionError, match="inf"):
         assert_equivariant(fn, inputs(), in_specs=IN, out_specs={"y": "invariant"})
 
 
 def test_randomness_is_pointed_out():
     dropout = torch.nn.Dropout(0.5)
-    fn = lambda pos, edge_index: dropout(torch.cdist(pos, pos))  # noqa: E731
+    fn = lambda pos, edge_index: dropout(torch.cdist(pos, pos))
     with pytest.raises(AssertionError, match=r"\.eval\(\)"):
         assert_equivariant(fn, inputs(), in_specs=IN, out_specs={"y": "invariant"})
 
@@ -123,7 +123,7 @@ def test_forces_by_autograd():
 def test_irreps_of_spherical_harmonics():
     from e3nn import o3
 
-    fn = lambda pos: o3.spherical_harmonics([0, 1, 2, 3], pos, normalize=True)  # noqa: E731
+    fn = lambda pos: o3.spherical_harmonics([0, 1, 2, 3], pos, normalize=True)
     specs = {"in_specs": {"pos": "vector/node"}, "out_specs": {"y": "0e + 1o + 2e + 3o/node"}}
     assert_equivariant(fn, {"pos": POS}, group="O(3)", **specs)
     wrong = {"in_specs": {"pos": "vector/node"}, "out_specs": {"y": "0e + 1e + 2e + 3o/node"}}
@@ -174,7 +174,7 @@ def test_relative_error():
 def test_spec_by_function():
     """A rank-2 tensor, which no name covers, through a function."""
     rank2 = Spec(lambda value, g: g.rotation @ value @ g.rotation.T)
-    fn = lambda pos, edge_index: (pos - pos.mean(0)).T @ (pos - pos.mean(0))  # noqa: E731
+    fn = lambda pos, edge_index: (pos - pos.mean(0)).T @ (pos - pos.mean(0))
     assert_equivariant(fn, inputs(), in_specs=IN, out_specs={"inertia": rank2})
     with pytest.raises(AssertionError):
         assert_equivariant(fn, inputs(), in_specs=IN, out_specs={"inertia": "invariant"})
