@@ -73,9 +73,10 @@ def _tree_pairs(
     found = cKDTree(search.y[queries], balanced_tree=False).sparse_distance_matrix(tree, reach, output_type="ndarray")
     target, source = found["i"] + queries.start, found["j"] + sources.start
     dist2 = np.zeros(len(target), dtype=search.x.dtype)
-    for d in range(search.x.shape[1]):
-        difference = search.y[target, d] - search.x[source, d]
-        dist2 += difference * difference
+    with np.errstate(over="ignore"):  # infinitely far is far enough
+        for d in range(search.x.shape[1]):
+            difference = search.y[target, d] - search.x[source, d]
+            dist2 += difference * difference
     keep = dist2 <= limit
     if exclude_self:
         keep &= target != source
