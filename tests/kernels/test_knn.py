@@ -12,7 +12,7 @@ from scipy.spatial import cKDTree
 
 from geoattn.errors import ShapeError
 from geoattn.kernels import _search, _search_cpu, explain, knn, use
-from geoattn.kernels.knn import _knn
+from geoattn.kernels.knn import knn_search
 
 IMPLEMENTATIONS = ["reference", "scan", "tree"]
 
@@ -245,7 +245,7 @@ def test_opcheck():
         (x, y, ptr_x, ptr_y, 3, False),
         (x.double(), y.double(), None, None, 20, False),
     ]:
-        torch.library.opcheck(_knn, args)
+        torch.library.opcheck(knn_search, args)
 
 
 def test_compiles_without_a_graph_break():
@@ -331,10 +331,10 @@ for dim, lattice in [(3, False), (2, True)]:
         x, y = (x * 5).round() / 256, (y * 5).round() / 256
     z, ptr_z = x[:17], torch.tensor([0, 0, 17])
     for args in [(x, y, ptr_x, ptr_y, 5, False), (x, y, ptr_x, ptr_y, 1, False), (z, z, ptr_z, ptr_z, 20, True)]:
-        found, expected = cuda.knn(*args), reference.knn(*args)
+        found, expected = cuda.knn_search(*args), reference.knn_search(*args)
         assert torch.equal(found[0], expected[0]) and torch.equal(found[1], expected[1]), (dim, lattice)
 empty = torch.zeros(0, 3), torch.tensor([0, 0])
-assert cuda.knn(empty[0], empty[0], empty[1], empty[1], 2, True)[0].shape == (0, 2)
+assert cuda.knn_search(empty[0], empty[0], empty[1], empty[1], 2, True)[0].shape == (0, 2)
 """
 
 COMPILED = """

@@ -16,7 +16,7 @@ import geoattn.kernels.radius  # noqa: F401 - the package, which the function of
 from geoattn.errors import ShapeError
 from geoattn.geometry.edges import edge_vectors
 from geoattn.kernels import _search, _search_cpu, explain, radius, use
-from geoattn.kernels.radius import _radius
+from geoattn.kernels.radius import radius_search
 
 IMPLEMENTATIONS = ["reference", "scan", "tree"]
 package = sys.modules["geoattn.kernels.radius"]
@@ -281,7 +281,7 @@ def test_opcheck():
     x, y = torch.rand(12, 3), torch.rand(5, 3)
     ptr_x, ptr_y = torch.tensor([0, 5, 12]), torch.tensor([0, 0, 5])
     for args in [(x, x, None, None, 0.5, True), (x.double(), y.double(), ptr_x, ptr_y, 0.5, False)]:
-        torch.library.opcheck(_radius, args)
+        torch.library.opcheck(radius_search, args)
 
 
 def energy(x, max_neighbors=None):
@@ -377,10 +377,10 @@ for dim, lattice in [(3, False), (2, True)]:
     z, ptr_z = x[:17], torch.tensor([0, 0, 17])
     for r in (0.0, 2 / 256, 0.3, math.inf):
         for args in [(x, y, ptr_x, ptr_y, r, False), (z, z, ptr_z, ptr_z, r, True)]:
-            found, expected = cuda.radius(*args), reference.radius(*args)
+            found, expected = cuda.radius_search(*args), reference.radius_search(*args)
             assert torch.equal(found[0], expected[0]) and torch.equal(found[1], expected[1]), (dim, lattice, r)
 empty = torch.zeros(0, 3), torch.tensor([0, 0])
-assert cuda.radius(empty[0], empty[0], empty[1], empty[1], 2.0, True)[0].tolist() == [0]
+assert cuda.radius_search(empty[0], empty[0], empty[1], empty[1], 2.0, True)[0].tolist() == [0]
 """
 
 COMPILED = """

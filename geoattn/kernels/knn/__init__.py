@@ -4,7 +4,8 @@ import torch
 from torch import Tensor
 
 from geoattn.kernels._dispatch import choose
-from geoattn.kernels._search import check_count, check_points, graph_pointers
+from geoattn.kernels._operation import operation
+from geoattn.kernels._search import check_count, check_points
 from geoattn.kernels.knn import reference
 
 TRITON_LARGEST_K = 128
@@ -59,9 +60,8 @@ def knn(
     check_count("k", k)
     exclude_self = y is None and not loop
     x, y, ptr_x, ptr_y = check_points(x, y, ptr_x, ptr_y)
-    if choose("knn", x, _refused(x, k)) == "reference":
-        return _reference(x, y, ptr_x, ptr_y, k, exclude_self)
-    return _knn(x, y, ptr_x, ptr_y, k, exclude_self)
+    search = reference.knn_search if choose("knn", x, _refused(x, k)) == "reference" else knn_search
+    return search(x, y, ptr_x, ptr_y, k, exclude_self)
 
 
 def _refused(x: Tensor, k: int) -> dict[str, str]:
@@ -72,33 +72,9 @@ def _refused(x: Tensor, k: int) -> dict[str, str]:
     return {}
 
 
-@torch.compiler.disable  # loops over graphs, and a compiler may fuse multiply and add
-def _reference(
+@operation
+def knn_search(
     x: Tensor, y: Tensor, ptr_x: Tensor | None, ptr_y: Tensor | None, k: int, exclude_self: bool
 ) -> tuple[Tensor, Tensor]:
-    return reference.knn(x, y, *graph_pointers(x, y, ptr_x, ptr_y), k, exclude_self)
-
-
-@torch.library.custom_op("geoattn::knn", mutates_args=(), device_types="cpu")
-def _knn(
-    x: Tensor, y: Tensor, ptr_x: Tensor | None, ptr_y: Tensor | None, k: int, exclude_self: bool
-) -> tuple[Tensor, Tensor]:
-    from geoattn.kernels.knn import cpu
-
-    return cpu.knn(x, y, *graph_pointers(x, y, ptr_x, ptr_y), k, exclude_self)
-
-
-@_knn.register_kernel("cuda")
-def _(
-    x: Tensor, y: Tensor, ptr_x: Tensor | None, ptr_y: Tensor | None, k: int, exclude_self: bool
-) -> tuple[Tensor, Tensor]:
-    from geoattn.kernels.knn import cuda
-
-    return cuda.knn(x, y, *graph_pointers(x, y, ptr_x, ptr_y), k, exclude_self)
-
-
-@_knn.register_fake
-def _(
-    x: Tensor, y: Tensor, ptr_x: Tensor | None, ptr_y: Tensor | None, k: int, exclude_self: bool
-) -> tuple[Tensor, Tensor]:
+    """``idx [M, k]`` and ``dist2 [M, k]`` of `knn`; ``ptr_y`` is given when ``ptr_x`` is."""
     return x.new_empty((y.shape[0], k), dtype=torch.int64), x.new_empty((y.shape[0], k))

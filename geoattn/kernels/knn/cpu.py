@@ -11,6 +11,7 @@ import torch
 from scipy.spatial import cKDTree
 from torch import Tensor
 
+from geoattn.kernels._search import graph_pointers
 from geoattn.kernels._search_cpu import Search, plan, rounding
 from geoattn.kernels._search_loops import knn_rank, knn_scan
 from geoattn.kernels._threads import num_threads, run_rows
@@ -21,8 +22,11 @@ CHUNK = 2**22
 """Most candidates held at once."""
 
 
-def knn(x: Tensor, y: Tensor, ptr_x: Tensor, ptr_y: Tensor, k: int, exclude_self: bool) -> tuple[Tensor, Tensor]:
+def knn_search(
+    x: Tensor, y: Tensor, ptr_x: Tensor | None, ptr_y: Tensor | None, k: int, exclude_self: bool
+) -> tuple[Tensor, Tensor]:
     """See :func:`geoattn.kernels.knn`."""
+    ptr_x, ptr_y = graph_pointers(x, y, ptr_x, ptr_y)
     search = plan(x, y, ptr_x, ptr_y)
     idx = np.full((len(y), k), -1, dtype=np.int64)
     dist2 = np.full((len(y), k), np.inf, dtype=search.y.dtype)

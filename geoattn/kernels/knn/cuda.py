@@ -9,7 +9,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from geoattn.kernels._search import source_range
+from geoattn.kernels._search import graph_pointers, source_range
 from geoattn.kernels._search_triton import BLOCK_M, BLOCK_N, LAUNCH, distance_tile, query_tile
 
 
@@ -52,8 +52,11 @@ def knn_fwd_kernel(
     tl.store(keys + row[:, None] * K + slot[None, :], best, mask=(row < num_queries)[:, None])
 
 
-def knn(x: Tensor, y: Tensor, ptr_x: Tensor, ptr_y: Tensor, k: int, exclude_self: bool) -> tuple[Tensor, Tensor]:
+def knn_search(
+    x: Tensor, y: Tensor, ptr_x: Tensor | None, ptr_y: Tensor | None, k: int, exclude_self: bool
+) -> tuple[Tensor, Tensor]:
     """See :func:`geoattn.kernels.knn`; float32."""
+    ptr_x, ptr_y = graph_pointers(x, y, ptr_x, ptr_y)
     first, last = source_range(ptr_x, ptr_y)
     width = triton.next_power_of_2(k)
     keys = torch.empty(len(y), width, dtype=torch.int64, device=x.device)

@@ -3,11 +3,15 @@
 import torch
 from torch import Tensor
 
-from geoattn.kernels._search import distance_chunks
+from geoattn.kernels._search import distance_chunks, graph_pointers
 
 
-def knn(x: Tensor, y: Tensor, ptr_x: Tensor, ptr_y: Tensor, k: int, exclude_self: bool) -> tuple[Tensor, Tensor]:
+@torch.compiler.disable  # loops over graphs, and a compiler may fuse multiply and add
+def knn_search(
+    x: Tensor, y: Tensor, ptr_x: Tensor | None, ptr_y: Tensor | None, k: int, exclude_self: bool
+) -> tuple[Tensor, Tensor]:
     """See :func:`geoattn.kernels.knn`; any device, memory bounded by chunks of queries."""
+    ptr_x, ptr_y = graph_pointers(x, y, ptr_x, ptr_y)
     idx = torch.full((len(y), k), -1, device=x.device)
     dist2 = x.new_full((len(y), k), torch.inf)
     for rows, first, near in distance_chunks(x, y, ptr_x, ptr_y, exclude_self):

@@ -7,7 +7,8 @@ from torch import Tensor
 
 from geoattn.errors import ShapeError
 from geoattn.kernels._dispatch import choose
-from geoattn.kernels._search import check_count, check_points, graph_pointers, squared_radius
+from geoattn.kernels._operation import operation
+from geoattn.kernels._search import check_count, check_points, squared_radius
 from geoattn.kernels.knn import knn
 from geoattn.kernels.neighborhood import Neighborhood
 from geoattn.kernels.radius import reference
@@ -72,8 +73,8 @@ def radius(
     exclude_self = y is None and not loop
     x, y, ptr_x, ptr_y = check_points(x, y, ptr_x, ptr_y)
     refused = {"triton": "its kernel computes in float32"} if x.dtype == torch.float64 else {}
-    run = _reference if choose("radius", x, refused) == "reference" else _radius
-    row_ptr, source = run(x, y, ptr_x, ptr_y, float(r), exclude_self)
+    search = reference.radius_search if choose("radius", x, refused) == "reference" else radius_search
+    row_ptr, source = search(x, y, ptr_x, ptr_y, float(r), exclude_self)
     return _neighborhood(row_ptr, source, num_sources=x.shape[0])
 
 
@@ -104,40 +105,15 @@ def _warn_of_cut(cut: int, targets: int, max_neighbors: int) -> None:
 
 def _neighborhood(row_ptr: Tensor, source: Tensor, num_sources: int) -> Neighborhood:
     num_targets, num_edges = row_ptr.shape[0] - 1, source.shape[0]
-    targets = torch.arange(num_targets, device=source.device)
-    target = torch.repeat_interleave(targets, row_ptr.diff(), output_size=num_edges)
+    target = torch.repeat_interleave(row_ptr.diff(), output_size=num_edges)
     edge_id = torch.arange(num_edges, device=source.device)
     return Neighborhood(row_ptr, source, target, edge_id, num_targets, num_sources)
 
 
-@torch.compiler.disable  # loops over graphs, and a compiler may fuse multiply and add
-def _reference(
+@operation
+def radius_search(
     x: Tensor, y: Tensor, ptr_x: Tensor | None, ptr_y: Tensor | None, r: float, exclude_self: bool
 ) -> tuple[Tensor, Tensor]:
-    return reference.radius(x, y, *graph_pointers(x, y, ptr_x, ptr_y), r, exclude_self)
-
-
-@torch.library.custom_op("geoattn::radius", mutates_args=(), device_types="cpu")
-def _radius(
-    x: Tensor, y: Tensor, ptr_x: Tensor | None, ptr_y: Tensor | None, r: float, exclude_self: bool
-) -> tuple[Tensor, Tensor]:
-    from geoattn.kernels.radius import cpu
-
-    return cpu.radius(x, y, *graph_pointers(x, y, ptr_x, ptr_y), r, exclude_self)
-
-
-@_radius.register_kernel("cuda")
-def _(
-    x: Tensor, y: Tensor, ptr_x: Tensor | None, ptr_y: Tensor | None, r: float, exclude_self: bool
-) -> tuple[Tensor, Tensor]:
-    from geoattn.kernels.radius import cuda
-
-    return cuda.radius(x, y, *graph_pointers(x, y, ptr_x, ptr_y), r, exclude_self)
-
-
-@_radius.register_fake
-def _(
-    x: Tensor, y: Tensor, ptr_x: Tensor | None, ptr_y: Tensor | None, r: float, exclude_self: bool
-) -> tuple[Tensor, Tensor]:
+    """``row_ptr [M+1]`` and ``source [E]`` of `radius`; ``ptr_y`` is given when ``ptr_x`` is."""
     num_edges = torch.library.get_ctx().new_dynamic_size()
     return x.new_empty(y.shape[0] + 1, dtype=torch.int64), x.new_empty(num_edges, dtype=torch.int64)

@@ -9,7 +9,7 @@ import torch
 from scipy.spatial import cKDTree
 from torch import Tensor
 
-from geoattn.kernels._search import squared_radius
+from geoattn.kernels._search import graph_pointers, squared_radius
 from geoattn.kernels._search_cpu import Search, plan, rounding
 from geoattn.kernels._search_loops import radius_count, radius_fill, radius_place, radius_sort
 from geoattn.kernels._threads import run_rows
@@ -18,8 +18,11 @@ SPARSE = 1 / 16
 """Share of the sources within the radius below which a tree, which makes 24 bytes of each pair, is used."""
 
 
-def radius(x: Tensor, y: Tensor, ptr_x: Tensor, ptr_y: Tensor, r: float, exclude_self: bool) -> tuple[Tensor, Tensor]:
+def radius_search(
+    x: Tensor, y: Tensor, ptr_x: Tensor | None, ptr_y: Tensor | None, r: float, exclude_self: bool
+) -> tuple[Tensor, Tensor]:
     """``row_ptr [M+1]`` and ``source [E]`` of :func:`geoattn.kernels.radius`."""
+    ptr_x, ptr_y = graph_pointers(x, y, ptr_x, ptr_y)
     search = plan(x, y, ptr_x, ptr_y)
     limit = search.y.dtype.type(squared_radius(r, y.dtype))
     rows, pairs = [search.scan_rows], []

@@ -5,7 +5,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from geoattn.kernels._search import source_range, squared_radius
+from geoattn.kernels._search import graph_pointers, source_range, squared_radius
 from geoattn.kernels._search_triton import BLOCK_M, BLOCK_N, LAUNCH, distance_tile, query_tile
 
 
@@ -50,8 +50,11 @@ def radius_fwd_kernel(
         tl.store(counts + row, hits, mask=row < num_queries)
 
 
-def radius(x: Tensor, y: Tensor, ptr_x: Tensor, ptr_y: Tensor, r: float, exclude_self: bool) -> tuple[Tensor, Tensor]:
+def radius_search(
+    x: Tensor, y: Tensor, ptr_x: Tensor | None, ptr_y: Tensor | None, r: float, exclude_self: bool
+) -> tuple[Tensor, Tensor]:
     """``row_ptr [M+1]`` and ``source [E]`` of :func:`geoattn.kernels.radius`; float32."""
+    ptr_x, ptr_y = graph_pointers(x, y, ptr_x, ptr_y)
     first, last = source_range(ptr_x, ptr_y)
     limit = torch.tensor([squared_radius(r, x.dtype)], dtype=x.dtype, device=x.device)
     row_ptr, counts = first.new_zeros(len(y) + 1), first.new_zeros(len(y))

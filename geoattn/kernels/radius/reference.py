@@ -3,11 +3,15 @@
 import torch
 from torch import Tensor
 
-from geoattn.kernels._search import distance_chunks, squared_radius
+from geoattn.kernels._search import distance_chunks, graph_pointers, squared_radius
 
 
-def radius(x: Tensor, y: Tensor, ptr_x: Tensor, ptr_y: Tensor, r: float, exclude_self: bool) -> tuple[Tensor, Tensor]:
+@torch.compiler.disable  # loops over graphs, and a compiler may fuse multiply and add
+def radius_search(
+    x: Tensor, y: Tensor, ptr_x: Tensor | None, ptr_y: Tensor | None, r: float, exclude_self: bool
+) -> tuple[Tensor, Tensor]:
     """``row_ptr [M+1]`` and ``source [E]`` of :func:`geoattn.kernels.radius`; any device, memory bounded by chunks."""
+    ptr_x, ptr_y = graph_pointers(x, y, ptr_x, ptr_y)
     limit = squared_radius(r, x.dtype)
     row_ptr = torch.zeros(len(y) + 1, dtype=torch.int64, device=x.device)
     sources = [row_ptr[:0]]
