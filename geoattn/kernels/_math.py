@@ -1,6 +1,6 @@
 """Scalar functions for compiled CPU loops that the compiler can put into vector registers."""
 
-# mypy: disable-error-code=no-untyped-def
+# mypy: ignore-errors
 
 import math
 

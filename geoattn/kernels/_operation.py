@@ -6,10 +6,9 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch.library import CustomOpDef
 
 
-def operation(fake: Callable[..., Any]) -> CustomOpDef:
+def operation(fake: Callable[..., Any]) -> Any:
     """Make ``geoattn::<name>`` of a function that returns empty results of the right shape.
 
     The operation runs the function of the same name in ``cpu.py`` or ``cuda.py`` beside the file of ``fake``, which

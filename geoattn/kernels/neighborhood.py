@@ -24,7 +24,8 @@ class Neighborhood:
         num_targets: N, number of targets.
         num_sources: Ns, number of sources; equal to N unless the graph is bipartite.
 
-    Cost: one stable sort of E integers; the by-source order costs another, made when first needed.
+    Cost: one stable sort of E integers unless they are sorted; the by-source order costs another, made when first
+    needed.
 
     Example:
         >>> import torch
@@ -42,9 +43,10 @@ class Neighborhood:
         self.edge_id = edge_id
         self.num_targets = num_targets
         self.num_sources = num_sources
+        self._is_csr = False  # known to have edge_id = 0..E-1
+        self._csr: Neighborhood | None = None
         self._source_ptr_and_order: tuple[Tensor, Tensor] | None = None
         self._transposed: Neighborhood | None = None
-        self._csr: Neighborhood | None = None  # the same edges in CSR order; self if they are
 
     @classmethod
     def from_edge_index(cls, edge_index: Tensor, num_targets: int, num_sources: int | None = None) -> Neighborhood:
@@ -61,12 +63,20 @@ class Neighborhood:
         if edge_index.is_floating_point() or edge_index.is_complex() or edge_index.dtype == torch.bool:
             raise ShapeError("edge_index", f"dtype {edge_index.dtype}", "an integer dtype", "Call .long() on it.")
         source, target = edge_index[0].long(), edge_index[1].long()
+        in_order = False
         if not torch.compiler.is_compiling():
             _check_range("edge_index[0] (source)", source, num_sources)
             _check_range("edge_index[1] (target)", target, num_targets)
-        target, edge_id = torch.sort(target, stable=True)
-        row_ptr = _pointers(target, num_targets)
-        return cls(row_ptr, source[edge_id], target, edge_id, num_targets, num_sources)
+            in_order = bool((target[1:] >= target[:-1]).all())
+        if in_order:  # nothing to sort, and nothing to reorder later; copied, because edge_index is the caller's
+            source, target = source.clone(), target.clone()
+            edge_id = torch.arange(len(target), device=target.device)
+        else:
+            target, edge_id = torch.sort(target, stable=True)
+            source = source[edge_id]
+        nbr = cls(_pointers(target, num_targets), source, target, edge_id, num_targets, num_sources)
+        nbr._is_csr = in_order
+        return nbr
 
     @property
     def num_edges(self) -> int:
@@ -120,11 +130,11 @@ class Neighborhood:
 
     def to_csr_order(self, edge_values: Tensor) -> Tensor:
         """Reorder ``[E, ...]`` values from the caller's order to CSR order."""
-        return edge_values if self._csr is self else edge_values[self.edge_id]
+        return edge_values if self._is_csr else edge_values[self.edge_id]
 
     def to_caller_order(self, edge_values: Tensor) -> Tensor:
         """Reorder ``[E, ...]`` values from CSR order to the caller's order."""
-        if self._csr is self:
+        if self._is_csr:
             return edge_values
         return torch.empty_like(edge_values).index_copy(0, self.edge_id, edge_values)
 
@@ -133,11 +143,14 @@ class Neighborhood:
 
         A layer that makes its own edge tensors makes them in this order, so that no operation has to reorder them.
         """
+        if self._is_csr:
+            return self
         if self._csr is None:
             edge_id = torch.arange(self.num_edges, device=self.device)
             nbr = Neighborhood(self.row_ptr, self.source, self.target, edge_id, self.num_targets, self.num_sources)
             nbr._source_ptr_and_order = self._source_ptr_and_order
-            nbr._csr = self._csr = nbr
+            nbr._is_csr = True
+            self._csr = nbr
         return self._csr
 
     def with_edges_as_sources(self) -> Neighborhood:
@@ -147,14 +160,18 @@ class Neighborhood:
         """
         edge = torch.arange(self.num_edges, device=self.device)
         nbr = Neighborhood(self.row_ptr, edge, self.target, edge, self.num_targets, self.num_edges)
-        nbr._csr = nbr
+        nbr._is_csr = True
         nbr._source_ptr_and_order = (torch.arange(self.num_edges + 1, device=self.device), edge)
         return nbr
 
     def to(self, device: torch.device | str) -> Neighborhood:
         """A copy on ``device``."""
-        tensors = (self.row_ptr, self.source, self.target, self.edge_id)
-        return Neighborhood(*(t.to(device) for t in tensors), self.num_targets, self.num_sources)
+        row_ptr, source, target, edge_id = (
+            t.to(device) for t in (self.row_ptr, self.source, self.target, self.edge_id)
+        )
+        nbr = Neighborhood(row_ptr, source, target, edge_id, self.num_targets, self.num_sources)
+        nbr._is_csr = self._is_csr
+        return nbr
 
     def __repr__(self) -> str:
         return (
