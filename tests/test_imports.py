@@ -1,9 +1,11 @@
 """What importing the package costs, and what it leaves alone."""
 
+import ast
 import re
 import subprocess
 import sys
 import tomllib
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
@@ -50,6 +52,33 @@ def test_a_broken_package_keeps_its_own_error(tmp_path, monkeypatch):
     with pytest.raises(ImportError, match="a_module_that_is_not_there") as caught:
         require("half_installed", "molecules")
     assert "geoattn[" not in str(caught.value)
+
+
+def test_every_imported_package_is_declared():
+    """Nothing may be there only because something else happens to bring it."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    declared = [*project["dependencies"], *extras["molecules"], *extras["gpu"]]
+    names = {_normal(re.match(r"[\w.-]+", text).group()) for text in declared}
+    distributions = packages_distributions()
+    for path in (ROOT / "geoattn").rglob("*.py"):
+        for module in _imported_by(path) - set(sys.stdlib_module_names) - {"geoattn"}:
+            owners = {_normal(name) for name in distributions.get(module, [])}
+            assert owners & names, f"{path.name} imports {module}, which no dependency in pyproject.toml brings"
+
+
+def _normal(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def _imported_by(path: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            found.add(node.module.split(".")[0])
+    return found
 
 
 def test_every_extra_that_the_code_names_exists():
