@@ -11,12 +11,15 @@ from types import TracebackType
 import torch
 from torch import Tensor
 
+from geoattn.errors import InputError, nearest_hint
+
 IMPLEMENTATIONS = ("reference", "numba", "triton")
 FLOATS = {
     # bfloat16 and float16 on the CPU are computed in float32 and rounded once at the end
     "numba": (torch.float32, torch.float64, torch.bfloat16, torch.float16),
     "triton": (torch.float32, torch.float64, torch.bfloat16, torch.float16),
 }
+TRITON_INSTALLED = importlib.util.find_spec("triton") is not None
 
 _forced: str | None = None
 _record: dict[str, Choice] = {}
@@ -46,8 +49,10 @@ class use:  # noqa: N801 - reads as a statement, like torch.no_grad
 
     def __init__(self, implementation: str) -> None:
         global _forced
-        if implementation not in ("auto", *IMPLEMENTATIONS):
-            raise ValueError(f"implementation: got {implementation!r}, expected one of auto, {IMPLEMENTATIONS}")
+        known = ("auto", *IMPLEMENTATIONS)
+        if implementation not in known:
+            hint = nearest_hint(implementation, known)
+            raise InputError(f"implementation: got {implementation!r}, expected one of {', '.join(known)}. {hint}")
         self._before = _forced
         _forced = None if implementation == "auto" else implementation
 
@@ -106,16 +111,11 @@ def _refusal(name: str, device: str, dtype: torch.dtype) -> str | None:
     home = {"numba": "cpu", "triton": "cuda"}[name]
     if device != home:
         return f"it serves {home} tensors, these are on {device}"
-    if name == "triton" and not _triton_installed():
+    if name == "triton" and not TRITON_INSTALLED:
         return "triton is not installed (pip install 'geoattn[gpu]')"
     if dtype not in FLOATS[name]:
         return f"it does not serve {dtype}"
     return None
-
-
-@functools.cache
-def _triton_installed() -> bool:
-    return importlib.util.find_spec("triton") is not None
 
 
 def interpreting() -> bool:
