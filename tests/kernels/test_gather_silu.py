@@ -1,11 +1,15 @@
 """gather_silu: compiled loops against the definition, gradients of first and second order, registration."""
 
+import os
+import subprocess
+import sys
+
 import pytest
 import torch
 
 from geoattn.errors import ShapeError
 from geoattn.kernels import Neighborhood, explain, use
-from geoattn.kernels.gather_silu import _gather_silu, gather_silu
+from geoattn.kernels.gather_silu import gather_add_silu, gather_silu
 
 F64 = torch.float64
 
@@ -75,7 +79,7 @@ def test_registration():
     (a, b, c), nbr, _, _ = parts(6, 5, 20, 3, F64)
     c = c.detach()[nbr.edge_id].requires_grad_()
     torch.library.opcheck(
-        _gather_silu, (a, b, c, nbr.row_ptr, nbr.source, nbr.target, nbr.source_ptr, nbr.source_order)
+        gather_add_silu, (a, b, c, nbr.row_ptr, nbr.source, nbr.target, nbr.source_ptr, nbr.source_order)
     )
 
 
@@ -85,3 +89,38 @@ def test_wrong_widths_are_named():
         gather_silu(a, b[:, :1], c, nbr)
     with pytest.raises(ShapeError, match="at_edge"):
         gather_silu(a, b, c[:-1], nbr)
+
+
+INTERPRETED = """
+import torch
+from geoattn.kernels import Neighborhood
+from geoattn.kernels.gather_silu import cuda
+
+for dtype, channels in ((torch.float32, 5), (torch.float64, 3)):
+    torch.manual_seed(0)
+    nbr = Neighborhood.from_edge_index(torch.randint(0, 4, (2, 40)), 6, 4).in_csr_order()
+    parts = [torch.randn(n, channels, dtype=dtype, requires_grad=True) for n in (6, 4, 40)]
+    expected = torch.nn.functional.silu(parts[0][nbr.target] + parts[1][nbr.source] + parts[2])
+    grad = torch.randn_like(expected)
+    a, b, c = (part.detach() for part in parts)
+    out = cuda.gather_add_silu(a, b, c, nbr.row_ptr, nbr.source)
+    torch.testing.assert_close(out, expected.detach())
+    got = cuda.gather_add_silu_backward(
+        grad, a, b, c, nbr.row_ptr, nbr.source, nbr.source_ptr, nbr.source_order, True
+    )
+    for ours, theirs in zip(got, torch.autograd.grad(expected, parts, grad)):
+        torch.testing.assert_close(ours, theirs)
+print("agrees")
+"""
+
+
+def test_triton_kernels_in_the_interpreter():
+    pytest.importorskip("triton")
+    result = subprocess.run(
+        [sys.executable, "-c", INTERPRETED],
+        env=os.environ | {"TRITON_INTERPRET": "1"},
+        capture_output=True,
+        text=True,
+        timeout=200,
+    )
+    assert result.stdout.strip() == "agrees", result.stderr

@@ -1,6 +1,6 @@
 """The first layer of an edge network, fused: gather both ends, add the edge's part, SiLU."""
 
-from __future__ import annotations
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -8,6 +8,7 @@ from torch import Tensor
 from geoattn.errors import ShapeError
 from geoattn.kernels._checks import check_rows
 from geoattn.kernels._dispatch import choose, compute_dtype, working_dtype
+from geoattn.kernels._operation import operation
 from geoattn.kernels.gather_silu import reference
 from geoattn.kernels.neighborhood import Neighborhood
 
@@ -53,89 +54,60 @@ def gather_silu(at_target: Tensor, at_source: Tensor, at_edge: Tensor, nbr: Neig
         out = reference.gather_silu(*parts, nbr.source, nbr.target)
     else:
         wants_source = torch.is_grad_enabled() and parts[1].requires_grad
-        by_source = (nbr.source_ptr, nbr.source_order) if wants_source else (nbr.row_ptr[:0], nbr.row_ptr[:0])
-        parts = [part.contiguous() for part in parts]
-        out = _gather_silu(*parts, nbr.row_ptr, nbr.source, nbr.target, *by_source)
+        by_source = (nbr.source_ptr, nbr.source_order) if wants_source else (None, None)
+        out = gather_add_silu(*parts, nbr.row_ptr, nbr.source, nbr.target, *by_source)
     return nbr.to_caller_order(out.to(dtype))
 
 
-@torch.library.custom_op("geoattn::gather_silu", mutates_args=(), device_types="cpu")
-def _gather_silu(
+@operation
+def gather_add_silu(
     at_target: Tensor,
     at_source: Tensor,
     at_edge: Tensor,
     row_ptr: Tensor,
     source: Tensor,
     target: Tensor,
-    source_ptr: Tensor,
-    source_order: Tensor,
+    source_ptr: Tensor | None,
+    source_order: Tensor | None,
 ) -> Tensor:
-    from geoattn.kernels.gather_silu import cpu
+    """``silu(at_target[target] + at_source[source] + at_edge)``, ``[E, C]``, edges in CSR order.
 
-    return cpu.gather_silu(at_target, at_source, at_edge, row_ptr, source)
-
-
-@_gather_silu.register_kernel("cuda")
-def _(at_target, at_source, at_edge, row_ptr, source, target, source_ptr, source_order):  # type: ignore[no-untyped-def]
-    from geoattn.kernels.gather_silu import cuda
-
-    return cuda.gather_silu(at_target, at_source, at_edge, source, target)
-
-
-@_gather_silu.register_fake
-def _(at_target, at_source, at_edge, row_ptr, source, target, source_ptr, source_order):  # type: ignore[no-untyped-def]
+    The pointers by source are needed by the gradient of ``at_source`` alone.
+    """
     return torch.empty_like(at_edge)
 
 
-@torch.library.custom_op("geoattn::gather_silu_backward", mutates_args=(), device_types="cpu")
-def _gather_silu_backward(
+@operation
+def gather_add_silu_backward(
     grad: Tensor,
     at_target: Tensor,
     at_source: Tensor,
     at_edge: Tensor,
     row_ptr: Tensor,
     source: Tensor,
-    source_ptr: Tensor,
-    source_order: Tensor,
+    source_ptr: Tensor | None,
+    source_order: Tensor | None,
     want_source: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    from geoattn.kernels.gather_silu import cpu
-
-    return cpu.gather_silu_backward(
-        grad, at_target, at_source, at_edge, row_ptr, source, source_ptr, source_order, want_source
-    )
-
-
-@_gather_silu_backward.register_kernel("cuda")
-def _(grad, at_target, at_source, at_edge, row_ptr, source, source_ptr, source_order, want_source):  # type: ignore[no-untyped-def]
-    from geoattn.kernels.gather_silu import cuda
-
-    return cuda.gather_silu_backward(
-        grad, at_target, at_source, at_edge, row_ptr, source, source_ptr, source_order, want_source
-    )
-
-
-@_gather_silu_backward.register_fake
-def _(grad, at_target, at_source, at_edge, row_ptr, source, source_ptr, source_order, want_source):  # type: ignore[no-untyped-def]
+    """Gradients of the three parts, ``[N, C]``, ``[Ns, C]`` (empty unless wanted), ``[E, C]``."""
     grad_source = torch.empty_like(at_source if want_source else at_source[:0])
     return torch.empty_like(at_target), grad_source, torch.empty_like(at_edge)
 
 
-def _setup_context(ctx, inputs, output) -> None:  # type: ignore[no-untyped-def]
+def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
     ctx.save_for_backward(*inputs)
 
 
-def _backward(ctx, grad):  # type: ignore[no-untyped-def]
-    at_target, at_source, at_edge, row_ptr, source, target, source_ptr, source_order = ctx.saved_tensors
+def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    at_target, at_source, at_edge, row_ptr, source, target, *by_source = ctx.saved_tensors
     parts, needed = (at_target, at_source, at_edge), ctx.needs_input_grad[:3]
     if torch.is_grad_enabled():  # a second derivative is wanted: through the reference
         out = reference.gather_silu(*parts, source, target)
         wanted = [part for part, need in zip(parts, needed, strict=True) if need]
         found = iter(torch.autograd.grad(out, wanted, grad, create_graph=True))
-        return (*(next(found) if need else None for need in needed), None, None, None, None, None)
-    indices = (row_ptr, source, source_ptr, source_order)
-    grads = _gather_silu_backward(grad.contiguous(), *parts, *indices, needed[1])
-    return (*(part if need else None for part, need in zip(grads, needed, strict=True)), None, None, None, None, None)
+        return *(next(found) if need else None for need in needed), *[None] * 5
+    grads = gather_add_silu_backward(grad, *parts, row_ptr, source, *by_source, needed[1])
+    return *(part if need else None for part, need in zip(grads, needed, strict=True)), *[None] * 5
 
 
-_gather_silu.register_autograd(_backward, setup_context=_setup_context)
+gather_add_silu.register_autograd(_backward, setup_context=_setup_context)

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from geoattn.kernels._math import FAST, exp
 from geoattn.kernels._threads import run_rows
+from geoattn.kernels.segment_reduce.cpu import segment_sum
 
 WORK_PER_VALUE = 8  # multiply-adds of one SiLU
 
@@ -39,19 +40,10 @@ def _backward_by_target(first, last, row_ptr, source, at_target, at_source, at_e
                 total[k] += d[k]
 
 
-@njit(nogil=True, cache=True, fastmath=FAST, error_model="numpy")
-def _sum_by_source(first, last, source_ptr, source_order, grad_edge, grad_source):
-    for j in range(first, last):
-        total = grad_source[j]
-        total[:] = 0
-        for position in range(source_ptr[j], source_ptr[j + 1]):
-            d = grad_edge[source_order[position]]
-            for k in range(total.shape[0]):
-                total[k] += d[k]
-
-
-def gather_silu(at_target: Tensor, at_source: Tensor, at_edge: Tensor, row_ptr: Tensor, source: Tensor) -> Tensor:
-    """``[E, C]``; all arguments contiguous, float32 or float64."""
+def gather_add_silu(
+    at_target: Tensor, at_source: Tensor, at_edge: Tensor, row_ptr: Tensor, source: Tensor, *others: Tensor | None
+) -> Tensor:
+    """See `geoattn.kernels.gather_silu.gather_add_silu`."""
     out = torch.empty_like(at_edge)
     ptr = row_ptr.numpy()
     values = (at_target.numpy(), at_source.numpy(), at_edge.numpy(), out.numpy())
@@ -59,7 +51,7 @@ def gather_silu(at_target: Tensor, at_source: Tensor, at_edge: Tensor, row_ptr: 
     return out
 
 
-def gather_silu_backward(
+def gather_add_silu_backward(
     grad: Tensor,
     at_target: Tensor,
     at_source: Tensor,
@@ -70,14 +62,12 @@ def gather_silu_backward(
     source_order: Tensor,
     want_source: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients of the three parts, ``[N, C]``, ``[Ns, C]`` (empty unless wanted), ``[E, C]``."""
+    """See `geoattn.kernels.gather_silu.gather_add_silu_backward`."""
     grad_target, grad_edge = torch.empty_like(at_target), torch.empty_like(at_edge)
-    grad_source = torch.empty_like(at_source if want_source else at_source[:0])
-    ptr, by_source = row_ptr.numpy(), source_ptr.numpy()
+    ptr = row_ptr.numpy()
     values = (at_target.numpy(), at_source.numpy(), at_edge.numpy(), grad.numpy())
     work = WORK_PER_VALUE * at_edge.numel()
     run_rows(_backward_by_target, ptr, work, ptr, source.numpy(), *values, grad_target.numpy(), grad_edge.numpy())
-    if want_source:
-        values = (source_order.numpy(), grad_edge.numpy(), grad_source.numpy())
-        run_rows(_sum_by_source, by_source, at_edge.numel(), by_source, *values)
-    return grad_target, grad_source, grad_edge
+    if not want_source:
+        return grad_target, at_source.new_empty(0, at_source.shape[1]), grad_edge
+    return grad_target, segment_sum(grad_edge, source_ptr, source_order, False), grad_edge

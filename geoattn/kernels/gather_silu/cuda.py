@@ -1,4 +1,4 @@
-"""`gather_silu` for CUDA: one program per target or source and block of channels."""
+"""`gather_silu` in Triton: one program per target and block of channels."""
 
 # mypy: disable-error-code=no-untyped-def
 
@@ -7,78 +7,71 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from geoattn.kernels._triton_rows import launch, program_row
+from geoattn.kernels.segment_reduce.cuda import segment_sum
+
 
 @triton.jit
-def _pre_activation(at_target, at_source, at_edge, source, row, edge, columns, mask, channels, dtype: tl.constexpr):
-    j = tl.load(source + edge)
-    a = tl.load(at_target + row * channels + columns, mask=mask, other=0).to(dtype)
-    b = tl.load(at_source + j * channels + columns, mask=mask, other=0).to(dtype)
-    c = tl.load(at_edge + edge * channels + columns, mask=mask, other=0).to(dtype)
-    return a + b + c
+def edge_block(
+    source, at_target, at_source, at_edge, row, at, stop, channel, valid, num_channels,
+    DTYPE: tl.constexpr, BLOCK_E: tl.constexpr,
+):  # fmt: skip
+    """Offsets, mask and sum of the three parts of ``BLOCK_E`` edges from position ``at``."""
+    edge = at + tl.arange(0, BLOCK_E)
+    mask = (edge < stop)[:, None] & valid[None, :]
+    offset = edge[:, None] * num_channels + channel[None, :]
+    j = tl.load(source + edge, mask=edge < stop, other=0)
+    a = tl.load(at_target + row * num_channels + channel, mask=valid, other=0).to(DTYPE)
+    b = tl.load(at_source + j[:, None] * num_channels + channel[None, :], mask=mask, other=0).to(DTYPE)
+    return offset, mask, a[None, :] + b + tl.load(at_edge + offset, mask=mask, other=0).to(DTYPE)
 
 
 @triton.jit
 def gather_silu_fwd_kernel(
-    at_target, at_source, at_edge, source, target, out, channels, dtype: tl.constexpr, block: tl.constexpr
-):
-    edge = tl.program_id(0).to(tl.int64)
-    columns = tl.program_id(1).to(tl.int64) * block + tl.arange(0, block)
-    mask = columns < channels
-    row = tl.load(target + edge)
-    x = _pre_activation(at_target, at_source, at_edge, source, row, edge, columns, mask, channels, dtype)
-    y = x / (1 + tl.exp(-x))
-    tl.store(out + edge * channels + columns, y.to(out.dtype.element_ty), mask=mask)
+    row_ptr, source, at_target, at_source, at_edge, out, num_channels,
+    DTYPE: tl.constexpr, BLOCK_E: tl.constexpr, BLOCK_C: tl.constexpr,
+):  # fmt: skip
+    row, start, stop, channel, valid = program_row(row_ptr, num_channels, BLOCK_C)
+    at = start
+    while at < stop:
+        offset, mask, x = edge_block(
+            source, at_target, at_source, at_edge, row, at, stop, channel, valid, num_channels, DTYPE, BLOCK_E
+        )
+        tl.store(out + offset, x / (1 + tl.exp(-x)), mask=mask)
+        at += BLOCK_E
 
 
 @triton.jit
 def gather_silu_bwd_kernel(
-    grad, at_target, at_source, at_edge, row_ptr, source, grad_target, grad_edge, channels,
-    dtype: tl.constexpr, block: tl.constexpr,
+    row_ptr, source, at_target, at_source, at_edge, grad, grad_target, grad_edge, num_channels,
+    DTYPE: tl.constexpr, BLOCK_E: tl.constexpr, BLOCK_C: tl.constexpr,
 ):  # fmt: skip
-    row = tl.program_id(0).to(tl.int64)
-    columns = tl.program_id(1).to(tl.int64) * block + tl.arange(0, block)
-    mask = columns < channels
-    total = tl.zeros((block,), dtype=dtype)
-    for edge in range(tl.load(row_ptr + row), tl.load(row_ptr + row + 1)):
-        x = _pre_activation(at_target, at_source, at_edge, source, row, edge, columns, mask, channels, dtype)
+    row, start, stop, channel, valid = program_row(row_ptr, num_channels, BLOCK_C)
+    total = tl.zeros([BLOCK_C], DTYPE)
+    at = start
+    while at < stop:
+        offset, mask, x = edge_block(
+            source, at_target, at_source, at_edge, row, at, stop, channel, valid, num_channels, DTYPE, BLOCK_E
+        )
         s = 1 / (1 + tl.exp(-x))
-        d = tl.load(grad + edge * channels + columns, mask=mask, other=0).to(dtype) * s * (1 + x * (1 - s))
-        tl.store(grad_edge + edge * channels + columns, d.to(grad_edge.dtype.element_ty), mask=mask)
-        total += d
-    tl.store(grad_target + row * channels + columns, total.to(grad_target.dtype.element_ty), mask=mask)
+        d = tl.load(grad + offset, mask=mask, other=0).to(DTYPE) * s * (1 + x * (1 - s))
+        tl.store(grad_edge + offset, d, mask=mask)
+        total += tl.sum(d, 0)
+        at += BLOCK_E
+    tl.store(grad_target + row * num_channels + channel, total, mask=valid)
 
 
-@triton.jit
-def sum_by_source_kernel(
-    grad_edge, source_ptr, source_order, grad_source, channels, dtype: tl.constexpr, block: tl.constexpr
-):
-    row = tl.program_id(0).to(tl.int64)
-    columns = tl.program_id(1).to(tl.int64) * block + tl.arange(0, block)
-    mask = columns < channels
-    total = tl.zeros((block,), dtype=dtype)
-    for position in range(tl.load(source_ptr + row), tl.load(source_ptr + row + 1)):
-        edge = tl.load(source_order + position)
-        total += tl.load(grad_edge + edge * channels + columns, mask=mask, other=0).to(dtype)
-    tl.store(grad_source + row * channels + columns, total.to(grad_source.dtype.element_ty), mask=mask)
-
-
-def _launch(kernel, rows: int, channels: int, like: Tensor, *args) -> None:
-    if rows == 0 or channels == 0:
-        return
-    block = min(128, triton.next_power_of_2(channels))
-    dtype = tl.float64 if like.dtype == torch.float64 else tl.float32
-    kernel[(rows, triton.cdiv(channels, block))](*args, channels, dtype=dtype, block=block)
-
-
-def gather_silu(at_target: Tensor, at_source: Tensor, at_edge: Tensor, source: Tensor, target: Tensor) -> Tensor:
-    """``[E, C]``; all arguments contiguous and of one dtype."""
+def gather_add_silu(
+    at_target: Tensor, at_source: Tensor, at_edge: Tensor, row_ptr: Tensor, source: Tensor, *others: Tensor | None
+) -> Tensor:
+    """See `geoattn.kernels.gather_silu.gather_add_silu`."""
     out = torch.empty_like(at_edge)
-    args = (at_target, at_source, at_edge, source, target, out)
-    _launch(gather_silu_fwd_kernel, at_edge.shape[0], at_edge.shape[1], at_edge, *args)
+    args = (source, at_target, at_source, at_edge, out)
+    launch(gather_silu_fwd_kernel, row_ptr, at_edge.shape[1], at_edge, *args)
     return out
 
 
-def gather_silu_backward(
+def gather_add_silu_backward(
     grad: Tensor,
     at_target: Tensor,
     at_source: Tensor,
@@ -89,13 +82,10 @@ def gather_silu_backward(
     source_order: Tensor,
     want_source: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients of the three parts, ``[N, C]``, ``[Ns, C]`` (empty unless wanted), ``[E, C]``."""
+    """See `geoattn.kernels.gather_silu.gather_add_silu_backward`."""
     grad_target, grad_edge = torch.empty_like(at_target), torch.empty_like(at_edge)
-    grad_source = torch.empty_like(at_source if want_source else at_source[:0])
-    channels = at_edge.shape[1]
-    args = (grad, at_target, at_source, at_edge, row_ptr, source, grad_target, grad_edge)
-    _launch(gather_silu_bwd_kernel, len(at_target), channels, at_edge, *args)
-    if want_source:
-        args = (grad_edge, source_ptr, source_order, grad_source)
-        _launch(sum_by_source_kernel, len(at_source), channels, at_edge, *args)
-    return grad_target, grad_source, grad_edge
+    args = (source, at_target, at_source, at_edge, grad, grad_target, grad_edge)
+    launch(gather_silu_bwd_kernel, row_ptr, at_edge.shape[1], at_edge, *args)
+    if not want_source:
+        return grad_target, at_source.new_empty(0, at_source.shape[1]), grad_edge
+    return grad_target, segment_sum(grad_edge, source_ptr, source_order, False), grad_edge
