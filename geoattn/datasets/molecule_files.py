@@ -17,10 +17,12 @@ import numpy as np
 
 from geoattn._optional import require
 from geoattn.datasets.rejections import Rejections
-from geoattn.domains.molecules.records import Record, RecordError
+from geoattn.domains.molecules.records import Record, RecordError, shorten
 from geoattn.errors import InputError, nearest_hint
 
 SMILES_NAMES = ("smiles", "canonical_smiles", "isomeric_smiles", "smi", "mol_smiles", "structure")
+PARQUET_ROWS = 256
+"""Rows of a Parquet file that are Python objects at a time."""
 ID_NAMES = ("id", "name", "mol_id", "molecule_id", "compound_id", "identifier")
 
 
@@ -92,7 +94,7 @@ def _open(path: Path, unpack: bool) -> io.TextIOBase:
 def _read_delimited(path: Path, unpack: bool, rejections: Rejections, columns: Columns) -> Iterator[Record]:
     delimiter = "\t" if ".tsv" in path.suffixes[-2:] else ","
     with _open(path, unpack) as file:
-        reader = csv.reader(file, delimiter=delimiter)
+        reader = csv.reader(file, delimiter=delimiter, strict=True)  # a quote left open must not eat the rest
         try:
             header = [name.strip() for name in next(reader, [])]
             smiles, name = _table_columns(path, header, columns)
@@ -121,7 +123,7 @@ def _read_parquet(path: Path, unpack: bool, rejections: Rejections, columns: Col
     with file:
         smiles, name = _table_columns(path, file.schema_arrow.names, columns)
         line = 0
-        for batch in file.iter_batches(batch_size=4096):
+        for batch in file.iter_batches(batch_size=PARQUET_ROWS):
             for row in batch.to_pylist():
                 line += 1
                 yield _table_record(path, line, row, smiles, name)
@@ -242,13 +244,12 @@ def _xyz_frames(path: Path, file: io.TextIOBase) -> Iterator[tuple[int, list[str
         number += 1
         if not text.strip():
             continue
-        try:
-            num_atoms = int(text)
-        except ValueError:
+        if not text.strip().isdecimal():
             raise InputError(
-                f"{path}:{number}: got {text.strip()[:60]!r} where the number of atoms of the next frame is expected. "
-                "Does the frame before it have more atoms than its first line says?"
-            ) from None
+                f"{path}:{number}: got {shorten(text.strip())!r} where the number of atoms of the next frame is "
+                "expected. Does the frame before it have more atoms than its first line says?"
+            )
+        num_atoms = int(text)
         frame = [text, *(next(file, "") for _ in range(num_atoms + 1))]
         if not frame[-1].strip() and num_atoms:
             raise InputError(f"{path}:{number}: the file ends within this frame of {num_atoms} atoms.")

@@ -77,7 +77,7 @@ def chemistry(record: Record, options: dict[str, Any], descriptors: list[str] | 
 
     Returns:
         2-D: ``z [N]``, ``x [N, Fa]``, ``edge_index [2, E]``, ``edge_attr [E, Fb]``. 3-D: ``z [N]``, ``pos [N, 3]``,
-        and if it was embedded ``force_field []`` (index into ``FORCE_FIELDS``). With descriptors: ``descriptors [K]``,
+        and if it was embedded ``force_field [1]`` (index into ``FORCE_FIELDS``). With descriptors: ``descriptors [K]``,
         not normalised.
 
     Raises:
@@ -126,7 +126,7 @@ def _graph_3d(mol: Any, options: dict[str, Any]) -> Arrays:
         return _with_positions(mol, mol.GetConformer().GetPositions(), options)
     mol = chem.AddHs(mol)
     positions, used = embed(mol, options["conformer_seed"], options["force_field"])
-    return {**_with_positions(mol, positions, options), "force_field": np.array(FORCE_FIELDS.index(used))}
+    return {**_with_positions(mol, positions, options), "force_field": np.array([FORCE_FIELDS.index(used)])}
 
 
 def _with_positions(mol: Any, positions: np.ndarray, options: dict[str, Any]) -> Arrays:

@@ -32,7 +32,7 @@ def embed(mol: Any, seed: int = 0, force_field: ForceField = "mmff") -> tuple[np
     """
     distance_geometry = require("rdkit.Chem.rdDistGeom", "molecules")
     parameters = distance_geometry.ETKDGv3()
-    parameters.randomSeed = seed
+    parameters.randomSeed = seed + 1  # RDKit takes 0 for 1, and draws from the clock for -1
     parameters.timeout = ATTEMPT_SECONDS
     parameters.embedFragmentsSeparately = False  # else the parts of a salt may lie on top of each other
     if distance_geometry.EmbedMolecule(mol, parameters) < 0:

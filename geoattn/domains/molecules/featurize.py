@@ -141,7 +141,7 @@ def _assemble_3d(record: Record, arrays: Arrays, preprocess: dict[str, Any]) -> 
         numbers, positions = numbers[keep], positions[keep]
     else:
         numbers, positions = arrays["z"], arrays["pos"]
-        record.force_field = FORCE_FIELDS[int(arrays["force_field"])] if "force_field" in arrays else ""
+        record.force_field = FORCE_FIELDS[int(arrays["force_field"][0])] if "force_field" in arrays else ""
     check_geometry(numbers, positions)
     data = Data(z=torch.from_numpy(numbers), pos=torch.from_numpy(positions.astype(np.float32)))
     if record.is_periodic and not preprocess["periodic"]:
