@@ -4,6 +4,7 @@ from geoattn.kernels._dispatch import Choice, explain, use
 from geoattn.kernels.gather_scatter import gather_scatter
 from geoattn.kernels.gather_silu import gather_silu
 from geoattn.kernels.knn import knn
+from geoattn.kernels.neighbor_attention import neighbor_attention
 from geoattn.kernels.neighborhood import Neighborhood, as_neighborhood
 from geoattn.kernels.radius import radius
 from geoattn.kernels.segment_reduce import segment_reduce
@@ -17,6 +18,7 @@ __all__ = [
     "gather_scatter",
     "gather_silu",
     "knn",
+    "neighbor_attention",
     "radius",
     "segment_reduce",
     "segment_softmax",
