@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,8 +19,16 @@ from geoattn.datasets.collate import collate
 from geoattn.domains.ensemble import Ensemble
 from geoattn.domains.molecules.baselines import baselines_for
 from geoattn.domains.molecules.targets import TargetTransform, composition
+from geoattn.testing import TOLERANCE, equivariance_error
 
 BATCH_SIZE = 128
+SYMMETRY_SAMPLES = 8
+SYMMETRY_TOLERANCE = {str(dtype).removeprefix("torch."): value for dtype, value in TOLERANCE.items()}
+
+
+def headline_metric(task: str) -> str:
+    """The metric that stands first: for the progress line and the report."""
+    return {"classification": "roc_auc", "energy": "mae"}.get(task, "rmse")
 
 
 def in_units(output: Tensor, batch: Batch, transform: TargetTransform) -> Tensor:
@@ -93,35 +103,81 @@ def baseline_predictions(
     return {b.name: b.fit_predict(y, np.asarray(train), np.asarray(rows)) for b in baselines}
 
 
+@dataclass
+class Symmetry:
+    """The symmetry that was measured on a trained model.
+
+    Attributes:
+        errors: dtype -> largest relative error over random transformations.
+        text: what the prediction must not depend on.
+    """
+
+    errors: dict[str, float]
+    text: str
+
+
+def measure_symmetry(model: nn.Module, samples: Sequence[Data]) -> Symmetry:
+    """How far the predictions for some molecules are from invariant, in float32 and float64."""
+    batch = collate(samples[:SYMMETRY_SAMPLES])
+    if "pos" not in batch:
+        # the nodes of a graph are relabelled together with the ends of its edges
+        specs = {"x": "invariant/node", "edge_index": "edge_index", "edge_attr": "invariant/edge", "batch": "batch"}
+        text = "Invariant by construction to any motion: no coordinates enter. Measured: renumbering of the atoms."
+        group = "permutation"
+    else:
+        specs = {"pos": "position"}
+        if "edge_shift" in batch:
+            specs["edge_shift"] = "vector"
+        text = "The prediction stays the same under rotations, reflections and translations of the structure."
+        group = "E(3)"
+    errors = {}
+    for dtype in (torch.float32, torch.float64):
+        inputs = {name: _cast(batch[name], dtype) for name in specs}
+        predict = _function_of(copy.deepcopy(model).to(dtype).eval(), batch, list(specs), dtype)
+        report = equivariance_error(predict, inputs, in_specs=specs, out_specs={"prediction": "invariant"}, group=group)
+        errors[str(dtype).removeprefix("torch.")] = float(report)
+    return Symmetry(errors, text)
+
+
+def _function_of(model: nn.Module, batch: Batch, names: list[str], dtype: torch.dtype) -> Callable[..., Tensor]:
+    """The model as a function of some tensors of a batch, the others held fixed."""
+    fixed = {name: _cast(value, dtype) for name, value in batch.to_dict().items() if name not in names}
+
+    def predict(**changed: Tensor) -> Tensor:
+        with torch.no_grad():
+            return model(Batch(**fixed, **changed))
+
+    return predict
+
+
+def _cast(tensor: Tensor, dtype: torch.dtype) -> Tensor:
+    return tensor.to(dtype) if tensor.is_floating_point() else tensor
+
+
 def molecule_keys(samples: Sequence[Data], smiles: Sequence[str]) -> list[str]:
     """A short hash per molecule by which a copy is found in another file.
 
     Of the canonical SMILES where there is one; else of the element numbers and the distances along the edges, to a
     thousandth of an angstrom, which finds most copies that were moved or rotated.
     """
-    return [_hash(_canonical(text) if text else _shape(sample)) for sample, text in zip(samples, smiles, strict=True)]
+    pairs = zip(samples, smiles, strict=True)
+    return [hashlib.sha256(_canonical(text) if text else _shape(sample)).hexdigest()[:12] for sample, text in pairs]
 
 
-def _canonical(smiles: str) -> str:
-    mol = require("rdkit.Chem", "molecules").MolFromSmiles(smiles)
-    return smiles if mol is None else require("rdkit.Chem", "molecules").MolToSmiles(mol)
+def _canonical(smiles: str) -> bytes:
+    chem = require("rdkit.Chem", "molecules")
+    return chem.MolToSmiles(chem.MolFromSmiles(smiles)).encode()
 
 
-def _shape(sample: Data) -> str:
+def _shape(sample: Data) -> bytes:
     z = sample["z"].numpy()
     source, target = sample["edge_index"].numpy()
     shift = sample["edge_shift"].numpy() if "edge_shift" in sample else 0.0
-    length = np.linalg.norm((sample["pos"].numpy()[source] + shift - sample["pos"].numpy()[target]), axis=1)
+    length = np.linalg.norm(sample["pos"].numpy()[source] + shift - sample["pos"].numpy()[target], axis=1)
     pair = np.minimum(z[source], z[target]) * 1000 + np.maximum(z[source], z[target])
-    rounded = np.round(length, 3)
+    rounded = np.round(1000 * length).astype(np.int64)
     order = np.lexsort((rounded, pair))
-    return " ".join(
-        [*map(str, np.sort(z)), *(f"{p}:{d:.3f}" for p, d in zip(pair[order], rounded[order], strict=True))]
-    )
-
-
-def _hash(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
+    return np.concatenate([np.sort(z), pair[order], rounded[order]]).tobytes()
 
 
 def split_record(

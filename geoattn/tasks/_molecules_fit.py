@@ -3,33 +3,41 @@
 from __future__ import annotations
 
 import logging
-import time
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 import yaml
 from jsonargparse import ActionConfigFile
 from lightning import Trainer
+from lightning.pytorch.callbacks import Callback
 from torch import nn
 
 from geoattn.datasets.molecules import MoleculesData
 from geoattn.domains.ensemble import Ensemble
-from geoattn.domains.metrics import evaluate
+from geoattn.domains.metrics import evaluate, evaluate_targets
+from geoattn.domains.molecules.audit import audit
 from geoattn.errors import InputError
+from geoattn.hub import Card, save_pretrained
 from geoattn.tasks._molecules_evaluate import (
+    Symmetry,
     baseline_predictions,
+    headline_metric,
+    measure_symmetry,
     molecule_keys,
     predict_samples,
     prediction_table,
     split_record,
 )
 from geoattn.tasks._molecules_module import MoleculesModule
+from geoattn.tasks._molecules_report import Findings, write_fit_report
 from geoattn.tasks._parser import TaskParser, differences, expand_arguments, merged, recipe_path
 from geoattn.tasks._run import RunFolder, command_line, read_config, say
 from geoattn.tasks._training import (
@@ -181,10 +189,10 @@ def fit_config(options: Mapping[str, Any], command: str) -> Run:
     say(
         f"{len(data.samples)} molecules: {sizes}; {len(data.rejected)} rejected. Run folder: {folder.path}", quiet=quiet
     )
-    began = time.monotonic()
-    model, keepers, device = _train_members(folder, config, data, quiet)
-    seconds = time.monotonic() - began
-    return _finish(folder, config, data, model, keepers, device, command, split, seconds, quiet)
+    trained = _train_members(folder, config, data, quiet)
+    run = _finish(folder, config, data, trained, command, split, quiet)
+    say(f"Done. Report: {run.folder / 'report.html'}   Model: {run.folder / 'model'}", quiet=quiet)
+    return run
 
 
 def _resolved(config: dict[str, Any]) -> dict[str, Any]:
@@ -202,7 +210,7 @@ def _graph(config: Mapping[str, Any]) -> str:
 
 
 def _value_of(option: str, arguments: list[str]) -> str | None:
-    return next((value for word, value in zip(arguments, arguments[1:], strict=False) if word == option), None)
+    return next((value for word, value in pairwise(arguments) if word == option), None)
 
 
 def _refuse_other_options(path: Path, config: Mapping[str, Any]) -> None:
@@ -233,43 +241,65 @@ def _refuse_other_data(folder: RunFolder, split: Mapping[str, Any]) -> None:
         )
 
 
-def _train_members(
-    folder: RunFolder, config: Mapping[str, Any], data: MoleculesData, quiet: bool
-) -> tuple[nn.Module, list[Keeper], torch.device]:
-    """Train what is not trained yet; the model with the best weights of each member, and where it was trained."""
+@dataclass
+class Trained:
+    """The model with the best weights of each member, where it was trained, and how that went."""
+
+    model: nn.Module
+    device: torch.device
+    history: pd.DataFrame
+    best_epochs: list[int]
+
+
+def _train_members(folder: RunFolder, config: Mapping[str, Any], data: MoleculesData, quiet: bool) -> Trained:
+    """Train what is not trained yet."""
     members: list[nn.Module] = []
-    keepers: list[Keeper] = []
+    histories: list[pd.DataFrame] = []
+    best_epochs: list[int] = []
+
+    def write_history(running: pd.DataFrame) -> None:
+        folder.write_table("metrics.csv", pd.concat([*histories, running]))
+
     for k in range(config["ensemble"]):
         seed = config["seed"] + k
         label = f"Member {k + 1} of {config['ensemble']}" if config["ensemble"] > 1 else "Training"
-        checkpoint = folder.path / "checkpoints" / f"seed-{seed}.ckpt"
-        keeper = Keeper(checkpoint, lambda module: module.averaged)
-        callbacks = [EpochSeed(seed), keeper]
-        if not quiet:
-            callbacks.append(
-                Progress(label, keeper, ("train_loss", "valid_loss", _headline_metric(data.task, "valid_")))
-            )
-        with _calm_lightning(), torch.random.fork_rng():
-            trainer = make_trainer(config["trainer"], callbacks)
-            torch.manual_seed(seed)
-            module = MoleculesModule(data, **config["model"])
-            data.seed = seed
-            trainer.fit(module, data, ckpt_path=str(checkpoint) if checkpoint.exists() else None, weights_only=True)
-        if trainer.interrupted:
-            raise KeyboardInterrupt
-        if not keeper.best_weights:
-            raise InputError(
-                "the validation loss was never a number: the training diverged. Lower --model.learning_rate, or look "
-                "for extreme values in the targets."
-            )
-        module.averaged.load_state_dict(keeper.best_weights)
+        module, keeper, device = _train_one(folder, config, data, seed, None if quiet else label, write_history)
         members.append(module.averaged)
-        keepers.append(keeper)
-    return (Ensemble(members) if len(members) > 1 else members[0]), keepers, trainer.strategy.root_device
+        histories.append(keeper.history_table(seed))
+        best_epochs.append(keeper.best_epoch)
+    model = Ensemble(members) if len(members) > 1 else members[0]
+    return Trained(model, device, pd.concat(histories, ignore_index=True), best_epochs)
 
 
-def _headline_metric(task: str, prefix: str = "") -> str:
-    return prefix + {"classification": "roc_auc", "energy": "mae"}.get(task, "rmse")
+def _train_one(
+    folder: RunFolder,
+    config: Mapping[str, Any],
+    data: MoleculesData,
+    seed: int,
+    label: str | None,
+    write_history: Callable[[pd.DataFrame], None],
+) -> tuple[MoleculesModule, Keeper, torch.device]:
+    """Train one member from where its checkpoint stands; its best weights are in ``averaged``."""
+    checkpoint = folder.path / "checkpoints" / f"seed-{seed}.ckpt"
+    keeper = Keeper(checkpoint, lambda module: module.averaged, lambda: write_history(keeper.history_table(seed)))
+    callbacks: list[Callback] = [EpochSeed(seed), keeper]
+    if label is not None:
+        callbacks.append(Progress(label, ("train_loss", "valid_loss", f"valid_{headline_metric(data.task)}")))
+    with _calm_lightning(), torch.random.fork_rng():
+        trainer = make_trainer(config["trainer"], callbacks)
+        torch.manual_seed(seed)
+        module = MoleculesModule(data, **config["model"])
+        data.seed = seed
+        trainer.fit(module, data, ckpt_path=str(checkpoint) if checkpoint.exists() else None, weights_only=True)
+    if trainer.interrupted:
+        raise KeyboardInterrupt
+    if not keeper.best_weights:
+        raise InputError(
+            "the validation loss was never a number: the training diverged. Lower --model.learning_rate, or look for "
+            "extreme values among the targets."
+        )
+    module.averaged.load_state_dict(keeper.best_weights)
+    return module, keeper, trainer.strategy.root_device
 
 
 @contextmanager
@@ -295,34 +325,83 @@ def _finish(
     folder: RunFolder,
     config: Mapping[str, Any],
     data: MoleculesData,
-    model: nn.Module,
-    keepers: list[Keeper],
-    device: torch.device,
+    trained: Trained,
     command: str,
     split: Mapping[str, Any],
-    seconds: float,
     quiet: bool,
 ) -> Run:
-    """Predictions, metrics, baselines, overlap, model folder and report."""
-    targets = data.preprocess["targets"]
-    y = data.table[targets].to_numpy(np.float64)
+    """Predictions, metrics, baselines, overlap, model folder and report; the report is the last file."""
+    preprocess, table = data.preprocess, data.table
+    targets, smiles, test = preprocess["targets"], table["smiles"].tolist(), data.split["test"]
+    y = table[targets].to_numpy(np.float64)
+    say("Measuring, baselines, overlap of the parts ...", quiet=quiet)
     rows = [row for part in MEASURED for row in data.split[part]]
-    mean, std = predict_samples(model, [data.samples[row] for row in rows], data.target_transform, device)
-    model = model.cpu()
-    table = (
-        data.table.drop(columns="file").iloc[rows].assign(split=[part for part in MEASURED for _ in data.split[part]])
+    mean, std = predict_samples(
+        trained.model, [data.samples[row] for row in rows], data.target_transform, trained.device
     )
-    folder.write_table("predictions.csv", prediction_table(table, targets, mean, std))
-    position = {row: i for i, row in enumerate(rows)}
-    metrics: dict[str, Any] = {}
-    for part in MEASURED:
-        chosen = [position[row] for row in data.split[part]]
-        metrics[part] = evaluate(y[data.split[part]], mean[chosen], data.task)
-    test = data.split["test"]
-    say("Baselines ...", quiet=quiet)
-    baselines = baseline_predictions(
-        data.samples, data.table["smiles"].tolist(), y, data.task, data.split["train"], test, config["seed"]
-    )
+    model = trained.model.cpu()
+    measured = table.drop(columns="file").iloc[rows].assign(split=[part for part in MEASURED for _ in data.split[part]])
+    folder.write_table("predictions.csv", prediction_table(measured, targets, mean, std))
+    folder.write_table("metrics.csv", trained.history)
+    of_part = {"valid": slice(0, len(data.split["valid"])), "test": slice(len(data.split["valid"]), None)}
+    metrics: dict[str, Any] = {part: evaluate(y[data.split[part]], mean[of_part[part]], data.task) for part in MEASURED}
+    baselines = baseline_predictions(data.samples, smiles, y, data.task, data.split["train"], test, config["seed"])
     metrics["baselines"] = {"test": {name: evaluate(y[test], values, data.task) for name, values in baselines.items()}}
+    if len(targets) > 1:
+        metrics["targets"] = {"test": evaluate_targets(y[test], mean[of_part["test"]], data.task, targets)}
     folder.write_json("metrics.json", metrics)
+    findings = Findings(
+        task=data.task,
+        targets=targets,
+        units=preprocess["units"],
+        y=y[test],
+        prediction=mean[of_part["test"]],
+        std=None if std is None else std[of_part["test"]],
+        table=table.iloc[test],
+        samples=data.part("test"),
+        metrics=metrics,
+        symmetry=measure_symmetry(model, data.part("test")),
+    )
+    overlap = audit(data.samples, smiles, table["id"].tolist(), data.split)
+    card = _card(config, data, findings.symmetry, overlap, command)
+    save_pretrained(
+        folder.path / "model", model, task=TASK, preprocess=preprocess, metrics=metrics, split=split, card=card
+    )
+    write_fit_report(
+        folder,
+        findings,
+        title=card.title,
+        history=trained.history,
+        best_epochs=trained.best_epochs,
+        seconds=float(trained.history["seconds"].sum()),
+        overlap=overlap,
+        rejected=data.rejected,
+        notes=data.notes,
+        config=config,
+        command=command,
+    )
     return Run(folder.path, model, metrics)
+
+
+def _card(
+    config: Mapping[str, Any], data: MoleculesData, symmetry: Symmetry, overlap: Mapping[str, Any], command: str
+) -> Card:
+    """The model card: what the user said about the data, and what was measured."""
+    said, targets, units = config["card"], data.preprocess["targets"], data.preprocess["units"]
+    source = "geometry" if data.preprocess["graph"] == "3d" else "structural formula"
+    name = Path(config["data"]["file"]).name
+    return Card(
+        title=said["title"] or f"{', '.join(targets)} of molecules",
+        summary=said["summary"] or f"Predicts {', '.join(targets)} from the {source} of a molecule",
+        targets={target: (said["targets"] or {}).get(target, units or "unit not stated") for target in targets},
+        data=said["data"] or name,
+        data_licence=said["data_licence"],
+        split=f"{data.split_spec}, seed {data.split_seed}",
+        overlap={what.replace("_", " "): count for what, count in overlap["pairs"]["train/test"].items()},
+        symmetry=symmetry.text.rstrip("."),
+        equivariance_error=symmetry.errors,
+        command=command,
+        seeds=[config["seed"] + k for k in range(config["ensemble"])],
+        limits=said["limits"] or [],
+        input="molecules" + "".join(Path(name).suffixes[-1:]),
+    )

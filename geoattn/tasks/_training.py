@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning
+import pandas as pd
 import torch
 from lightning.pytorch.callbacks import Callback, Checkpoint
 from lightning.pytorch.plugins.io import TorchCheckpointIO
@@ -106,7 +107,7 @@ class Keeper(Checkpoint):
     Args:
         path: the checkpoint.
         weights_of: gives the module whose weights are kept when they are the best.
-        report: called after each epoch with the history.
+        on_save: called when the checkpoint was written.
 
     Attributes:
         best_epoch, best_loss, best_weights: of the lowest ``valid_loss``; epochs count from 1.
@@ -117,9 +118,9 @@ class Keeper(Checkpoint):
         self,
         path: Path,
         weights_of: Callable[[lightning.LightningModule], nn.Module],
-        report: Callable[[list[dict[str, float]]], None] = lambda history: None,
+        on_save: Callable[[], None] = lambda: None,
     ) -> None:
-        self.path, self.weights_of, self.report = path, weights_of, report
+        self.path, self.weights_of, self.on_save = path, weights_of, on_save
         self.best_epoch, self.best_loss = 0, math.inf
         self.best_weights: dict[str, torch.Tensor] = {}
         self.history: list[dict[str, float]] = []
@@ -135,6 +136,12 @@ class Keeper(Checkpoint):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.__dict__.update(state_dict)
+
+    def history_table(self, seed: int) -> pd.DataFrame:
+        """The history as rows of ``metrics.csv``."""
+        table = pd.DataFrame(self.history)
+        table.insert(0, "seed", seed)
+        return table
 
     def on_train_epoch_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         self._epoch_began, self._validated = time.monotonic(), False
@@ -155,7 +162,7 @@ class Keeper(Checkpoint):
         last = epoch == trainer.max_epochs
         if last or time.monotonic() - self._saved_at >= SECONDS_BETWEEN_CHECKPOINTS:
             trainer.save_checkpoint(self.path)
-            self.report(self.history)
+            self.on_save()
             self._saved_at = time.monotonic()
 
 
@@ -166,12 +173,11 @@ class Progress(Checkpoint):
 
     Args:
         label: what is trained, before each line.
-        keeper: where the history is.
         shown: the metrics to show, by their logged names.
     """
 
-    def __init__(self, label: str, keeper: Keeper, shown: tuple[str, ...] = ("train_loss", "valid_loss")) -> None:
-        self.label, self.keeper, self.shown = label, keeper, shown
+    def __init__(self, label: str, shown: tuple[str, ...] = ("train_loss", "valid_loss")) -> None:
+        self.label, self.shown = label, shown
         self._bar: Any = None
         self._last_line = self._began = 0.0
         self._epochs_before = 0

@@ -1,0 +1,276 @@
+"""The report of a molecules run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import yaml
+from torch_geometric.data import Data
+
+from geoattn._numbers import format_number, metric_name
+from geoattn.domains.molecules.audit import audit_rows
+from geoattn.domains.molecules.pictures import draw_sample
+from geoattn.report import (
+    Block,
+    Code,
+    ImageGrid,
+    KeyValues,
+    Plot,
+    Section,
+    Table,
+    Text,
+    WarningBox,
+    metrics_table,
+    symmetry_section,
+    write_report,
+)
+from geoattn.report.figures import calibration, coverage, learning_curve, parity, precision_recall, residuals, roc
+from geoattn.tasks._molecules_evaluate import SYMMETRY_TOLERANCE, Symmetry, headline_metric
+from geoattn.tasks._run import RunFolder, environment
+
+TARGETS_SHOWN = 6
+WORST_SHOWN = 12
+REASONS_SHOWN = 10
+
+
+@dataclass
+class Findings:
+    """What there is to report about the test part.
+
+    Attributes:
+        task: regression, energy or classification.
+        targets: their names.
+        units: of the targets, if known.
+        y, prediction: ``[n, T]``; NaN in ``y`` is a gap.
+        std: ``[n, T]`` of an ensemble, or None.
+        table: the same rows: id, smiles.
+        samples: the same rows, to draw.
+        metrics: what stands in ``metrics.json``.
+        symmetry: measured on the trained model.
+    """
+
+    task: str
+    targets: Sequence[str]
+    units: str | None
+    y: np.ndarray
+    prediction: np.ndarray
+    std: np.ndarray | None
+    table: pd.DataFrame
+    samples: Sequence[Data]
+    metrics: Mapping[str, Any]
+    symmetry: Symmetry
+
+    @property
+    def headline(self) -> str:
+        """The metric that stands first."""
+        return headline_metric(self.task)
+
+
+def write_fit_report(
+    folder: RunFolder,
+    findings: Findings,
+    *,
+    title: str,
+    history: pd.DataFrame,
+    best_epochs: Sequence[int],
+    seconds: float,
+    overlap: Mapping[str, Any],
+    rejected: pd.DataFrame,
+    notes: Sequence[str],
+    config: Mapping[str, Any],
+    command: str,
+) -> None:
+    """``report.html`` of a training run."""
+    sections = [
+        _result(findings),
+        *_predictions(findings),
+        _training(history, best_epochs, seconds),
+        _worst(findings),
+        _data(overlap, rejected, notes),
+        symmetry_section(findings.symmetry.errors, findings.symmetry.text, tolerance=SYMMETRY_TOLERANCE),
+        _reproduce(command, config),
+    ]
+    _write(folder, findings, title, sections)
+
+
+def write_test_report(
+    folder: RunFolder, findings: Findings, *, title: str, rejected: pd.DataFrame, notes: Sequence[str], command: str
+) -> None:
+    """``report.html`` of a trained model on a file."""
+    blocks: list[Block] = [*_rejected(rejected), *(Text(note) for note in notes)]
+    sections = [
+        _result(findings),
+        *_predictions(findings),
+        _worst(findings),
+        *([Section("Data", blocks)] if blocks else []),
+        symmetry_section(findings.symmetry.errors, findings.symmetry.text, tolerance=SYMMETRY_TOLERANCE),
+        _reproduce(command, None),
+    ]
+    _write(folder, findings, title, sections)
+
+
+def _write(folder: RunFolder, findings: Findings, title: str, sections: Sequence[Section]) -> None:
+    names = [findings.headline, *(name for name in findings.metrics["test"] if name != findings.headline)]
+    unit = f" ({findings.units})" if findings.units else ""
+    write_report(
+        folder.path / "report.html",
+        title,
+        sections,
+        summary=f"{', '.join(findings.targets)}{unit}: measured on {len(findings.y):,} molecules of the test part, "
+        "which took part in no decision.",
+        headline={f"test {metric_name(name)}": findings.metrics["test"][name] for name in names[:3]},
+    )
+
+
+def _result(findings: Findings) -> Section:
+    blocks: list[Block] = [metrics_table(findings.metrics, "test", model="this model")]
+    if not findings.metrics.get("baselines"):
+        blocks.append(Text("No baselines: they need the molecules that the model was trained on, with their targets."))
+    elif beaten := _beaten_by(findings):
+        blocks.append(WarningBox(f"By {metric_name(findings.headline)}, {beaten} does at least as well as this model."))
+    if "valid" in findings.metrics:
+        blocks.append(metrics_table(findings.metrics, "valid", model="this model"))
+    if "targets" in findings.metrics:
+        blocks.append(_each_target(findings))
+    return Section("Result", blocks)
+
+
+def _beaten_by(findings: Findings) -> str:
+    """The baselines that are no worse than the model, by the first metric."""
+    own = findings.metrics["test"][findings.headline]["value"]
+    sign = -1 if findings.headline == "roc_auc" else 1
+    found = []
+    for name, row in findings.metrics["baselines"]["test"].items():
+        value = row[findings.headline]["value"]
+        if own is not None and value is not None and sign * value <= sign * own:
+            found.append(name.replace("_", " "))
+    return ", ".join(found)
+
+
+def _each_target(findings: Findings) -> Table:
+    rows = findings.metrics["targets"]["test"]
+    columns = list(findings.metrics["test"])
+    return Table(
+        ["target", *(metric_name(name) for name in columns)],
+        [[target, *(row[name] for name in columns)] for target, row in rows.items()],
+        caption="Test split, each target by itself; in brackets the 95 % interval.",
+    )
+
+
+def _predictions(findings: Findings) -> list[Section]:
+    blocks: list[Block] = []
+    for t, target in enumerate(findings.targets[:TARGETS_SHOWN]):
+        blocks += _figures(findings, t, target)
+    hidden = len(findings.targets) - TARGETS_SHOWN
+    if hidden > 0:
+        blocks.append(Text(f"{hidden} more targets are in predictions.csv."))
+    return [Section("Predictions", blocks)]
+
+
+def _figures(findings: Findings, t: int, target: str) -> list[Block]:
+    y, p, unit = findings.y[:, t], findings.prediction[:, t], findings.units or ""
+    if findings.task == "classification":
+        return [
+            Plot(roc(y, p, label=target), f"{target}: receiver operating characteristic, test split."),
+            Plot(precision_recall(y, p, label=target), f"{target}: precision and recall, test split."),
+            Plot(calibration(y, p, label=target), f"{target}: how often class 1 came true, by predicted probability."),
+        ]
+    std = None if findings.std is None else findings.std[:, t]
+    blocks: list[Block] = [
+        Plot(parity(y, p, label=target, unit=unit, std=std), f"{target}: predicted against true, test split."),
+        Plot(residuals(y, p, label=target, unit=unit), f"{target}: errors against the prediction, test split."),
+    ]
+    if std is not None:
+        caption = f"{target}: is the spread of the ensemble an honest uncertainty? Below the diagonal it is too small."
+        blocks.append(Plot(coverage(y, p, std, label=target), caption))
+    return blocks
+
+
+def _training(history: pd.DataFrame, best_epochs: Sequence[int], seconds: float) -> Section:
+    curves: dict[str, Any] = {}
+    for seed, part in history.groupby("seed"):
+        suffix = f", seed {seed}" if history["seed"].nunique() > 1 else ""
+        for name in ("train_loss", "valid_loss"):
+            curves[name.replace("_", " ") + suffix] = (part["epoch"].to_numpy(), part[name].to_numpy())
+    best = float(best_epochs[0]) if len(best_epochs) == 1 else None
+    figure = learning_curve(curves, ylabel="loss (normalised targets)", best=best)
+    kept = ", ".join(map(str, best_epochs))
+    text = (
+        f"{history['epoch'].max()} epochs in {format_number(seconds / 60)} minutes. Kept: the averaged weights of "
+        f"epoch {kept}, the best on the validation part. The training loss is of the weights while they change, with "
+        "dropout."
+    )
+    return Section("Training", [Plot(figure, "Learning curve."), Text(text)])
+
+
+def _worst(findings: Findings) -> Section:
+    error = np.abs(findings.y - findings.prediction)
+    scale = 1.0 if findings.task == "classification" else np.nanstd(findings.y, axis=0)
+    score = np.nan_to_num(error / np.where(np.asarray(scale) > 0, scale, 1.0), nan=-1.0)
+    order = np.argsort(-score.max(axis=1), kind="stable")[:WORST_SHOWN]
+    images = []
+    for row in order:
+        t = int(score[row].argmax())
+        smiles = findings.table["smiles"].iloc[row]
+        picture = _drawn(findings.samples[row], smiles)
+        if picture:
+            images.append((picture, _caption(findings, int(row), t)))
+    what = "predicted probability furthest from the class" if findings.task == "classification" else "largest error"
+    if not images:
+        return Section("Worst cases", [Text("None can be drawn.")])
+    return Section("Worst cases", [ImageGrid(images, f"The molecules of the test part with the {what}.")])
+
+
+def _drawn(sample: Data, smiles: str) -> str:
+    try:
+        return draw_sample(sample, smiles)
+    except ValueError:
+        return ""
+
+
+def _caption(findings: Findings, row: int, t: int) -> str:
+    target = f"{findings.targets[t]}: " if len(findings.targets) > 1 else ""
+    true, predicted = (format_number(values[row, t]) for values in (findings.y, findings.prediction))
+    return f"{findings.table['id'].iloc[row]}\n{target}true {true}, predicted {predicted}"
+
+
+def _data(overlap: Mapping[str, Any], rejected: pd.DataFrame, notes: Sequence[str]) -> Section:
+    rows = [
+        [row["parts"], row["what"].replace("_", " "), row["count"], row["of"], row["percent"]]
+        for row in audit_rows(overlap)
+    ]
+    heads = ["parts", "shared", "molecules", "of", "%"]
+    blocks: list[Block] = [
+        KeyValues({**overlap["sizes"], "rows that repeat an earlier row": overlap["duplicates"]}),
+        Table(heads, rows, caption="What the parts of the split share; counted in the second part of each pair."),
+    ]
+    identical = overlap["pairs"]["train/test"]["identical"]
+    if identical:
+        blocks.append(
+            WarningBox(
+                f"{identical} molecules of the test part are also in the training part: its metrics are too good."
+            )
+        )
+    if overlap["elements_only_in_test"]:
+        blocks.append(WarningBox(f"Elements only in the test part: {', '.join(overlap['elements_only_in_test'])}."))
+    return Section("Data", [*blocks, *_rejected(rejected), *(Text(note) for note in notes)])
+
+
+def _rejected(rejected: pd.DataFrame) -> list[Block]:
+    if not len(rejected):
+        return []
+    counts = rejected.groupby(["column", "reason"]).size().sort_values(ascending=False)
+    rows = [[column, reason, count] for (column, reason), count in counts.head(REASONS_SHOWN).items()]
+    caption = f"{len(rejected):,} rows were not used; rejected.csv lists each with its line."
+    return [Table(["column", "reason", "rows"], rows, caption=caption)]
+
+
+def _reproduce(command: str, config: Mapping[str, Any] | None) -> Section:
+    blocks: list[Block] = [Code(command), KeyValues(environment())]
+    if config is not None:
+        blocks.append(Code(yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True)))
+    return Section("Command and versions", blocks)
