@@ -61,10 +61,13 @@ def test_every_imported_package_is_declared():
     declared = [*project["dependencies"], *extras["molecules"], *extras["gpu"]]
     names = {_normal(re.match(r"[\w.-]+", text).group()) for text in declared}
     distributions = packages_distributions()
+    used = set()
     for path in (ROOT / "geoattn").rglob("*.py"):
         for module in _imported_by(path) - set(sys.stdlib_module_names) - {"geoattn"}:
             owners = {_normal(name) for name in distributions.get(module, [])}
             assert owners & names, f"{path.name} imports {module}, which no dependency in pyproject.toml brings"
+            used |= owners
+    assert names <= used, "nothing imports them"
 
 
 def _normal(name: str) -> str:
