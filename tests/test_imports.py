@@ -75,8 +75,9 @@ def _normal(name: str) -> str:
 
 
 def _imported_by(path: Path) -> set[str]:
-    found = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    text = path.read_text(encoding="utf-8")
+    found = {name.split(".")[0] for name in re.findall(r"require\([\"']([\w.]+)[\"']", text)}
+    for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.Import):
             found |= {alias.name.split(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
