@@ -94,8 +94,11 @@ class EpochSeed(Callback):
     def __init__(self, seed: int) -> None:
         self.seed = seed
 
-    def on_train_epoch_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        torch.manual_seed(self.seed * 1_000_003 + trainer.current_epoch)
+    def on_train_batch_start(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        if batch_idx == 0:  # Lightning leaves out on_train_epoch_start in the first epoch after resuming
+            torch.manual_seed(self.seed * 1_000_003 + trainer.current_epoch)
 
 
 class Keeper(Checkpoint):
@@ -143,8 +146,11 @@ class Keeper(Checkpoint):
         table.insert(0, "seed", seed)
         return table
 
-    def on_train_epoch_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        self._epoch_began, self._validated = time.monotonic(), False
+    def on_train_batch_start(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        if batch_idx == 0:
+            self._epoch_began, self._validated = time.monotonic(), False
 
     def on_validation_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         self._validated = True
