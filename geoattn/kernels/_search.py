@@ -62,12 +62,6 @@ def graph_pointers(x: Tensor, y: Tensor, ptr_x: Tensor | None, ptr_y: Tensor | N
     return ptr_x, ptr_y
 
 
-def source_range(ptr_x: Tensor, ptr_y: Tensor) -> tuple[Tensor, Tensor]:
-    """``[M]`` int64 each: the sources of query ``i``'s graph are ``first[i] .. last[i] - 1``."""
-    queries = ptr_y.diff()
-    return torch.repeat_interleave(ptr_x[:-1], queries), torch.repeat_interleave(ptr_x[1:], queries)
-
-
 def squared_radius(r: float, dtype: torch.dtype) -> float:
     """``r`` rounded to ``dtype`` and squared in it, so that a difference of exactly ``(r, 0, ..)`` is within ``r``."""
     rounded = torch.tensor(r, dtype=dtype)

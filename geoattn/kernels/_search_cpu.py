@@ -8,8 +8,6 @@ from functools import cached_property
 import numpy as np
 from torch import Tensor
 
-from geoattn.kernels._search import source_range
-
 TREE_POINTS = 200
 """A k-d tree is faster than looking at all pairs from about this times 2^D sources in D dimensions (measured)."""
 
@@ -43,9 +41,9 @@ class Search:
 
 def plan(x: Tensor, y: Tensor, ptr_x: Tensor, ptr_y: Tensor) -> Search:
     """Decide for each graph how it is searched."""
-    first, last = (t.numpy() for t in source_range(ptr_x, ptr_y))
     starts_x, starts_y = ptr_x.numpy(), ptr_y.numpy()
     queries = np.diff(starts_y)
+    first, last = np.repeat(starts_x[:-1], queries), np.repeat(starts_x[1:], queries)
     large = (np.diff(starts_x) >= TREE_POINTS << min(x.shape[1], 48)) & (queries > 0)  # 2^48 points do not exist
     trees = [
         (slice(*starts_x[graph : graph + 2]), slice(*starts_y[graph : graph + 2])) for graph in np.flatnonzero(large)

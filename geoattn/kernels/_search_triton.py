@@ -1,7 +1,9 @@
-"""What the Triton kernels of neighbour search share: one tile of distances."""
+"""What the Triton kernels of neighbour search share: which sources a query has, and one tile of distances."""
 
+import torch
 import triton
 import triton.language as tl
+from torch import Tensor
 
 LAUNCH = {"num_warps": 4, "enable_fp_fusion": False}
 """Without fused multiply-add, so that distances are those of the CPU to the bit."""
@@ -9,6 +11,12 @@ BLOCK_M = 16
 """Queries per program."""
 BLOCK_N = 128
 """Sources looked at together."""
+
+
+def source_range(ptr_x: Tensor, ptr_y: Tensor) -> tuple[Tensor, Tensor]:
+    """``[M]`` int64 each: the sources of query ``i``'s graph are ``first[i] .. last[i] - 1``."""
+    queries = ptr_y.diff()
+    return torch.repeat_interleave(ptr_x[:-1], queries), torch.repeat_interleave(ptr_x[1:], queries)
 
 
 @triton.jit

@@ -378,7 +378,7 @@ for dim, lattice in [(3, False), (2, True)]:
     for r in (0.0, 2 / 256, 0.3, math.inf):
         for args in [(x, y, ptr_x, ptr_y, r, False), (z, z, ptr_z, ptr_z, r, True)]:
             found, expected = cuda.radius_search(*args), reference.radius_search(*args)
-            assert torch.equal(found[0], expected[0]) and torch.equal(found[1], expected[1]), (dim, lattice, r)
+            assert all(map(torch.equal, found, expected)), (dim, lattice, r)
 empty = torch.zeros(0, 3), torch.tensor([0, 0])
 assert cuda.radius_search(empty[0], empty[0], empty[1], empty[1], 2.0, True)[0].tolist() == [0]
 """

@@ -9,8 +9,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from geoattn.kernels._search import graph_pointers, source_range
-from geoattn.kernels._search_triton import BLOCK_M, BLOCK_N, LAUNCH, distance_tile, query_tile
+from geoattn.kernels._search import graph_pointers
+from geoattn.kernels._search_triton import BLOCK_M, BLOCK_N, LAUNCH, distance_tile, query_tile, source_range
 
 
 @triton.jit

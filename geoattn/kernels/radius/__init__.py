@@ -74,8 +74,8 @@ def radius(
     x, y, ptr_x, ptr_y = check_points(x, y, ptr_x, ptr_y)
     refused = {"triton": "its kernel computes in float32"} if x.dtype == torch.float64 else {}
     search = reference.radius_search if choose("radius", x, refused) == "reference" else radius_search
-    row_ptr, source = search(x, y, ptr_x, ptr_y, float(r), exclude_self)
-    return _neighborhood(row_ptr, source, num_sources=x.shape[0])
+    row_ptr, source, target = search(x, y, ptr_x, ptr_y, float(r), exclude_self)
+    return _neighborhood(row_ptr, source, target, num_sources=x.shape[0])
 
 
 @torch.compiler.disable  # the number of edges, and whether to warn, depend on the values
@@ -86,9 +86,10 @@ def _nearest(
     idx, dist2 = knn(x, y, max(1, min(max_neighbors + 1, x.shape[0])), ptr_x=ptr_x, ptr_y=ptr_y, loop=loop)
     within = (idx >= 0) & (dist2 <= squared_radius(r, dist2.dtype))
     _warn_of_cut(int(within[:, max_neighbors:].sum()), len(idx), max_neighbors)
-    idx, within = idx[:, :max_neighbors], within[:, :max_neighbors]
-    row_ptr = torch.cat([within.new_zeros(1, dtype=torch.int64), within.sum(1).cumsum(0)])
-    return _neighborhood(row_ptr, idx[within], num_sources=x.shape[0])
+    within = within[:, :max_neighbors]
+    target, place = within.nonzero(as_tuple=True)
+    row_ptr = torch.cat([target.new_zeros(1), within.sum(1).cumsum(0)])
+    return _neighborhood(row_ptr, idx[target, place], target, num_sources=x.shape[0])
 
 
 def _warn_of_cut(cut: int, targets: int, max_neighbors: int) -> None:
@@ -103,17 +104,16 @@ def _warn_of_cut(cut: int, targets: int, max_neighbors: int) -> None:
     )
 
 
-def _neighborhood(row_ptr: Tensor, source: Tensor, num_sources: int) -> Neighborhood:
-    num_targets, num_edges = row_ptr.shape[0] - 1, source.shape[0]
-    target = torch.repeat_interleave(row_ptr.diff(), output_size=num_edges)
-    edge_id = torch.arange(num_edges, device=source.device)
-    return Neighborhood(row_ptr, source, target, edge_id, num_targets, num_sources)
+def _neighborhood(row_ptr: Tensor, source: Tensor, target: Tensor, num_sources: int) -> Neighborhood:
+    edge_id = torch.arange(source.shape[0], device=source.device)
+    return Neighborhood(row_ptr, source, target, edge_id, row_ptr.shape[0] - 1, num_sources)
 
 
 @operation
 def radius_search(
     x: Tensor, y: Tensor, ptr_x: Tensor | None, ptr_y: Tensor | None, r: float, exclude_self: bool
-) -> tuple[Tensor, Tensor]:
-    """``row_ptr [M+1]`` and ``source [E]`` of `radius`; ``ptr_y`` is given when ``ptr_x`` is."""
-    num_edges = torch.library.get_ctx().new_dynamic_size()
-    return x.new_empty(y.shape[0] + 1, dtype=torch.int64), x.new_empty(num_edges, dtype=torch.int64)
+) -> tuple[Tensor, Tensor, Tensor]:
+    """``row_ptr [M+1]``, ``source [E]`` and ``target [E]`` of `radius`; ``ptr_y`` is given when ``ptr_x`` is."""
+    row_ptr = x.new_empty(y.shape[0] + 1, dtype=torch.int64)
+    source = row_ptr.new_empty(torch.library.get_ctx().new_dynamic_size())
+    return row_ptr, source, torch.empty_like(source)

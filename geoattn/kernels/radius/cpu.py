@@ -20,8 +20,8 @@ SPARSE = 1 / 16
 
 def radius_search(
     x: Tensor, y: Tensor, ptr_x: Tensor | None, ptr_y: Tensor | None, r: float, exclude_self: bool
-) -> tuple[Tensor, Tensor]:
-    """``row_ptr [M+1]`` and ``source [E]`` of :func:`geoattn.kernels.radius`."""
+) -> tuple[Tensor, Tensor, Tensor]:
+    """``row_ptr [M+1]``, ``source [E]`` and ``target [E]`` of :func:`geoattn.kernels.radius`."""
     ptr_x, ptr_y = graph_pointers(x, y, ptr_x, ptr_y)
     search = plan(x, y, ptr_x, ptr_y)
     limit = search.y.dtype.type(squared_radius(r, y.dtype))
@@ -48,7 +48,8 @@ def radius_search(
     for target, pair_source in pairs:
         radius_place(target, pair_source, row_ptr, source)
     run_rows(radius_sort, row_ptr, 4 * len(source), row_ptr, search.y, search.x, source)
-    return torch.from_numpy(row_ptr), torch.from_numpy(source)
+    target = np.repeat(np.arange(len(counts)), counts)
+    return torch.from_numpy(row_ptr), torch.from_numpy(source), torch.from_numpy(target)
 
 
 def _reach(search: Search, limit: np.floating) -> float:

@@ -5,8 +5,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from geoattn.kernels._search import graph_pointers, source_range, squared_radius
-from geoattn.kernels._search_triton import BLOCK_M, BLOCK_N, LAUNCH, distance_tile, query_tile
+from geoattn.kernels._search import graph_pointers, squared_radius
+from geoattn.kernels._search_triton import BLOCK_M, BLOCK_N, LAUNCH, distance_tile, query_tile, source_range
 
 
 @triton.jit
@@ -52,8 +52,8 @@ def radius_fwd_kernel(
 
 def radius_search(
     x: Tensor, y: Tensor, ptr_x: Tensor | None, ptr_y: Tensor | None, r: float, exclude_self: bool
-) -> tuple[Tensor, Tensor]:
-    """``row_ptr [M+1]`` and ``source [E]`` of :func:`geoattn.kernels.radius`; float32."""
+) -> tuple[Tensor, Tensor, Tensor]:
+    """``row_ptr [M+1]``, ``source [E]`` and ``target [E]`` of :func:`geoattn.kernels.radius`; float32."""
     ptr_x, ptr_y = graph_pointers(x, y, ptr_x, ptr_y)
     first, last = source_range(ptr_x, ptr_y)
     limit = torch.tensor([squared_radius(r, x.dtype)], dtype=x.dtype, device=x.device)
@@ -76,4 +76,4 @@ def radius_search(
     order = near.argsort(stable=True)  # sorted by distance, equal ones by index ..
     target = torch.repeat_interleave(counts, output_size=num_edges)
     order = order[target[order].argsort(stable=True)]  # .. and kept so within each target
-    return row_ptr, source[order]
+    return row_ptr, source[order], target
