@@ -112,6 +112,8 @@ def _draw_valid(rest: np.ndarray, rng: np.random.Generator, val_fraction: float)
 
 def _by_scaffold(smiles: list[str], spec: str, rng: np.random.Generator, val: float, test: float) -> Split:
     n = len(smiles)
+    if not all(smiles):
+        raise InputError(f"split {spec!r} needs SMILES, and {smiles.count('')} of {n} molecules have none.")
     groups = sorted(scaffold_groups(smiles), key=lambda rows: (-len(rows), rows[0]))
     sizes = [n - _size(n, val) - _size(n, test), _size(n, val), _size(n, test)]
     if spec == "scaffold-balanced":

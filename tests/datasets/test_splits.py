@@ -53,6 +53,12 @@ def test_no_scaffold_on_two_sides(table, seed):
     assert not (sides[0] & sides[1] or sides[0] & sides[2] or sides[1] & sides[2])
 
 
+def test_scaffolds_need_smiles(table):
+    table.loc[3, "smiles"] = ""
+    with pytest.raises(InputError, match="'scaffold' needs SMILES, and 1 of 20 molecules have none"):
+        split_rows("scaffold", table)
+
+
 def test_column_of_parts(table):
     table["part"] = ["Train"] * 15 + ["val", "valid", "validation", "TEST", "test"]
     split = split_rows("column:part", table)

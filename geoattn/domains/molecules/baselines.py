@@ -112,9 +112,9 @@ class RandomForest(Baseline):
         options: dict[str, Any] = dict(n_estimators=self.num_trees, random_state=self.seed, n_jobs=-1)
         if self.task == "classification":
             forest = RandomForestClassifier(max_features="sqrt", **options).fit(self.features[train], y[train])
-            return forest.predict_proba(self.features[rows])[:, 1]
+            return _one_thread(forest).predict_proba(self.features[rows])[:, 1]
         forest = RandomForestRegressor(max_features=1 / 3, **options).fit(self.features[train], y[train])
-        return forest.predict(self.features[rows])
+        return _one_thread(forest).predict(self.features[rows])
 
 
 class NearestMolecules(Baseline):
@@ -199,6 +199,11 @@ def baselines_for(
     elif all("pos" in sample for sample in samples):
         baselines.append(NearestStructures(samples, smiles, task, seed))
     return baselines
+
+
+def _one_thread(forest: Any) -> Any:
+    """Threads would sum the trees in the order in which they finish: the last digit would be left to chance."""
+    return forest.set_params(n_jobs=1)
 
 
 def _compositions(samples: Sequence[Data]) -> np.ndarray:

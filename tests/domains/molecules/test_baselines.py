@@ -60,7 +60,7 @@ def test_nearest_structures_learn_the_bond_length(waters):
 
 
 def test_nearest_structures_do_not_see_orientation_or_order(waters):
-    samples, lengths = waters
+    samples, _ = waters
     rotation = np.linalg.qr(np.random.default_rng(1).normal(size=(3, 3)))[0]
     turned = [structure(s.z.flip(0).tolist(), s.pos.numpy()[::-1] @ rotation.T + 3.0) for s in samples]
     a, b = (NearestStructures(s, [""] * 60, "regression").features for s in (samples, turned))
