@@ -149,4 +149,5 @@ def _closure(root: Distribution) -> list[Distribution]:
 
 
 def _is_triton_kernel(module: str) -> bool:
-    return module.startswith("geoattn.kernels.") and module.rsplit(".", 1)[-1].endswith(("cuda", "triton"))
+    name = module.rsplit(".", 1)[-1]
+    return module.startswith("geoattn.kernels.") and (name == "cuda" or "triton" in name)

@@ -73,7 +73,7 @@ def explain() -> list[Choice]:
 
     Example:
         >>> for choice in explain():
-        ...     print(choice)
+        ...     print(choice)  # doctest: +SKIP
     """
     return list(_record.values())
 
