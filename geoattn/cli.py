@@ -1,54 +1,133 @@
-"""The command ``geoattn``: looks at two words, imports that task alone, and prints errors as one message."""
+"""The command ``geoattn``: looks at two words, imports that task alone, and prints an error as one message."""
 
 from __future__ import annotations
 
+import os
 import sys
+from collections.abc import Sequence
 from importlib import import_module
 
-from geoattn.errors import GeoattnError, nearest_hint
+import geoattn
+from geoattn.errors import GeoattnError, InputError, nearest_hint
 
 TASKS = {"molecules": "properties of molecules and structures: regression, classification, energies"}
 VERBS = {
     "demo": "the whole way on data the package makes: two minutes on two cores",
-    "fit": "train on a file of your own: data, baselines, model, report",
+    "fit": "train on a file of your own, measure beside baselines, write a report",
     "test": "measure a trained model on a file",
     "predict": "predict a file of any length with a trained model",
     "audit": "count what the parts of a split share",
 }
-OTHERS = {
-    "models": "the pretrained models that come with geoattn",
-    "info": "versions, machine and kernels, for a report",
-}
+OTHERS = {"models": "the pretrained models that come with geoattn", "info": "versions and machine, for a bug report"}
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Run the command; returns the exit code: 0, 1 for a failure, 2 for an error that the user can mend."""
-    words = sys.argv[1:] if arguments is None else arguments
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command.
+
+    Args:
+        arguments: the words behind ``geoattn``; those of the process if None.
+
+    Returns:
+        The exit code: 0, 2 for an error that the user can mend, 130 after Ctrl-C. Anything unforeseen is raised.
+    """
+    # Threads that wait for work sleep instead of spinning. On two cores that something else uses too, spinning makes
+    # training ten times slower. OpenMP reads this when torch is imported, which happens later.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
-        return _dispatch(words)
-    except (GeoattnError, ImportError) as error:
-        if isinstance(error, ImportError) and "geoattn[" not in str(error):
+        return _run(list(sys.argv[1:] if arguments is None else arguments))
+    except GeoattnError as error:
+        return _complain(error)
+    except ImportError as error:
+        if "pip install 'geoattn[" not in str(error):
             raise
-        print(f"geoattn: {error}", file=sys.stderr)
-        return 2
+        return _complain(error)
     except KeyboardInterrupt:
         print("geoattn: stopped.", file=sys.stderr)
         return 130
-
-
-def _dispatch(words: list[str]) -> int:
-    if not words or words[0] in ("-h", "--help"):
-        print(_overview())
+    except BrokenPipeError:  # the reader of a pipe, such as head, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    task, verb = words[0], words[1] if len(words) > 1 else None
-    if task not in TASKS:
-        raise GeoattnError(f"There is no task or command {task!r}. {nearest_hint(task, [*TASKS, *OTHERS])}")
-    import_module(f"geoattn.tasks.{task}").run(verb, words[2:])
+
+
+def _complain(error: Exception) -> int:
+    print(f"geoattn: {error}", file=sys.stderr)
+    return 2
+
+
+def _run(words: list[str]) -> int:
+    first = words[0] if words else "--help"
+    if first in ("-h", "--help", "help"):
+        print(_overview())
+    elif first in ("-V", "--version"):
+        print(f"geoattn {geoattn.__version__}")
+    elif first in OTHERS:
+        _refuse_more(first, words[1:])
+        {"models": _models, "info": _info}[first]()
+    elif first in TASKS:
+        _run_task(first, words[1:])
+    else:
+        hint = nearest_hint(first, [*TASKS, *OTHERS])
+        raise InputError(f"There is no task or command {first!r}. {hint} See: geoattn --help")
     return 0
 
 
+def _run_task(task: str, words: list[str]) -> None:
+    verb = words[0] if words else "--help"
+    if verb in ("-h", "--help", "help"):
+        print(_verbs(task))
+    elif verb in VERBS:
+        import_module(f"geoattn.tasks.{task}").run(verb, words[1:])
+    else:
+        raise InputError(f"{task} has no verb {verb!r}. {nearest_hint(verb, list(VERBS))} See: geoattn {task} --help")
+
+
 def _overview() -> str:
-    return "geoattn"
+    return "\n".join(
+        [
+            f"geoattn {geoattn.__version__}: geometric attention for science",
+            "",
+            "usage: geoattn TASK VERB [options]     options of a verb: geoattn TASK VERB --help",
+            "",
+            "tasks",
+            *_listed(TASKS),
+            "",
+            "verbs of every task",
+            *_listed(VERBS),
+            "",
+            "other commands",
+            *_listed(OTHERS),
+            "",
+            "begin with: geoattn molecules demo",
+        ]
+    )
+
+
+def _verbs(task: str) -> str:
+    usage = f"usage: geoattn {task} VERB [options]     options of a verb: geoattn {task} VERB --help"
+    return "\n".join([f"geoattn {task}: {TASKS[task]}", "", usage, "", *_listed(VERBS)])
+
+
+def _listed(entries: dict[str, str]) -> list[str]:
+    return [f"  {name:<10} {what}" for name, what in entries.items()]
+
+
+def _refuse_more(command: str, words: list[str]) -> None:
+    if words:
+        raise InputError(f"geoattn {command} takes no options, got {' '.join(words)!r}.")
+
+
+def _models() -> None:
+    from geoattn.hub import list_models
+
+    for model in list_models():
+        print(f"{model.name}\n    {model.description}")
+
+
+def _info() -> None:
+    from geoattn.tasks._run import environment
+
+    for name, value in environment().items():
+        print(f"{name}: {value}")
 
 
 if __name__ == "__main__":

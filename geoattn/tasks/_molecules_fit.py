@@ -38,7 +38,7 @@ from geoattn.tasks._molecules_evaluate import (
 )
 from geoattn.tasks._molecules_module import MoleculesModule
 from geoattn.tasks._molecules_report import Findings, write_fit_report
-from geoattn.tasks._parser import TaskParser, differences, expand_arguments, merged, recipe_path
+from geoattn.tasks._parser import TaskParser, differences, expand_arguments, merged, recipe_names, recipe_path
 from geoattn.tasks._run import RunFolder, command_line, read_config, say
 from geoattn.tasks._training import (
     TRAINER_DEFAULTS,
@@ -51,6 +51,7 @@ from geoattn.tasks._training import (
 
 TASK = "molecules"
 STRUCTURE_SUFFIXES = (".xyz", ".extxyz", ".sdf")
+DEFAULT_CUTOFF = 6.0
 ABOUT_THE_CALL = ("recipe", "out", "resume", "quiet")
 """Options that say how to run, not what is trained; they are not written to ``config.yaml``."""
 MEASURED = ("valid", "test")
@@ -92,33 +93,41 @@ class Run:
     metrics: dict[str, Any]
 
 
-def fit_parser() -> TaskParser:
-    """The options of ``geoattn molecules fit``."""
-    parser = TaskParser("geoattn molecules fit", "Train a model on molecules or structures of your own.")
-    parser.add_argument("--recipe", action=ActionConfigFile, help="a recipe that comes with geoattn, or a YAML file")
-    parser.add_argument("--out", type=str | None, help="run folder; runs/molecules-<date>-<time> if left out")
-    parser.add_argument("--resume", action="store_true", help="go on with the run in --out, after a stop or a kill")
-    parser.add_argument("--quiet", action="store_true", help="say nothing but errors")
-    parser.add_argument("--seed", type=int, default=0, help="of weights, dropout and order; member k has seed + k")
-    parser.add_argument("--ensemble", type=int, default=1, help="members; their spread is the uncertainty")
+def data_parser(verb: str, description: str) -> TaskParser:
+    """A parser with the options of the data."""
+    parser = TaskParser(f"geoattn {TASK} {verb}", description)
     parser.add_class_arguments(
         MoleculesData, "data", skip={"graph", "seed", "progress"}, instantiate=False, sub_configs=False
     )
-    parser.add_class_arguments(MoleculesModule, "model", skip={"data"}, instantiate=False, sub_configs=False)
-    parser.add_class_arguments(
-        Trainer, "trainer", skip=set(TRAINER_OPTIONS_SET_HERE), instantiate=False, fail_untyped=False
-    )
-    parser.add_class_arguments(CardOptions, "card", instantiate=False)
-    parser.set_defaults({"data.cutoff": 6.0, **{f"trainer.{name}": value for name, value in TRAINER_DEFAULTS.items()}})
+    parser.set_defaults({"data.cutoff": DEFAULT_CUTOFF})
     for action in parser._actions:
         if action.option_strings == ["--data"]:
             action.metavar, action.help = "FILE", "your file, short for --data.file"
     return parser
 
 
+def fit_parser() -> TaskParser:
+    """The options of ``geoattn molecules fit``."""
+    parser = data_parser("fit", "Train a model on molecules or structures of your own.")
+    recipes = ", ".join(recipe_names(TASK))
+    parser.add_argument("--recipe", action=ActionConfigFile, help=f"a recipe of geoattn ({recipes}), or a YAML file")
+    parser.add_argument("--out", type=str | None, help="run folder; runs/molecules-<date>-<time> if left out")
+    parser.add_argument("--resume", action="store_true", help="go on with the run in --out, after a stop or a kill")
+    parser.add_argument("--quiet", type=bool, default=False, help="say nothing but errors")
+    parser.add_argument("--seed", type=int, default=0, help="of weights, dropout and order; member k has seed + k")
+    parser.add_argument("--ensemble", type=int, default=1, help="members; their spread is the uncertainty")
+    parser.add_class_arguments(MoleculesModule, "model", skip={"data"}, instantiate=False, sub_configs=False)
+    parser.add_class_arguments(
+        Trainer, "trainer", skip=set(TRAINER_OPTIONS_SET_HERE), instantiate=False, fail_untyped=False
+    )
+    parser.add_class_arguments(CardOptions, "card", instantiate=False)
+    parser.set_defaults({f"trainer.{name}": value for name, value in TRAINER_DEFAULTS.items()})
+    return parser
+
+
 def run_fit(arguments: list[str]) -> Run:
     """The verb, from the words of the command line behind it."""
-    expanded = expand_arguments(TASK, arguments, lists=frozenset({"--data.targets"}))
+    expanded = expand_arguments(TASK, arguments)
     out, resume = _value_of("--out", expanded), "--resume" in expanded
     stored = read_config(Path(out)) if resume and out else None
     if stored is not None:
@@ -200,9 +209,13 @@ def _resolved(config: dict[str, Any]) -> dict[str, Any]:
     if config["ensemble"] < 1:
         raise InputError(f"ensemble: got {config['ensemble']}, expected at least 1.")
     file = Path(config["data"]["file"])
-    structures = any(suffix.lower() in STRUCTURE_SUFFIXES for suffix in file.suffixes[-2:])
-    name = config["model"]["name"] or ("egnn" if structures else "graph-attention")
+    name = config["model"]["name"] or ("egnn" if is_structure_file(file) else "graph-attention")
     return merged(config, {"data": {"file": str(file.absolute())}, "model": {"name": name}})
+
+
+def is_structure_file(file: str | Path) -> bool:
+    """Whether the file holds atoms in space, by its suffix."""
+    return any(suffix.lower() in STRUCTURE_SUFFIXES for suffix in Path(file).suffixes[-2:])
 
 
 def _graph(config: Mapping[str, Any]) -> str:

@@ -95,35 +95,54 @@ def recipe_names(task: str) -> list[str]:
     return sorted(path.stem for path in RECIPES.glob(f"{task}-*.yaml"))
 
 
-def expand_arguments(task: str, arguments: list[str], lists: frozenset[str] = frozenset()) -> list[str]:
+LISTS = frozenset({"--data.targets"})
+"""Options that take ``a,b`` for ``[a, b]``."""
+
+
+def expand_arguments(task: str, arguments: list[str], data: str | None = "--data.file") -> list[str]:
     """Short forms to what jsonargparse reads.
 
-    ``--data FILE`` is ``--data.file FILE``; ``--recipe NAME`` is the recipe's file and goes first, so that every other
-    option overrides it; options in ``lists`` take ``a,b`` for ``[a, b]``.
+    ``--data FILE`` is ``--data.file FILE``; ``--on-error`` is ``--on_error`` or ``--data.on_error``; ``--recipe NAME``
+    is the recipe's file and goes first, so that every other option overrides it; a list may be written ``a,b``; a
+    switch such as ``--quiet`` needs no value.
+
+    Args:
+        task: whose recipes are meant.
+        arguments: the words behind the verb.
+        data: what ``--data`` stands for; None for verbs that have no options of the data.
     """
-    pairs = _split_equals(arguments)
+    words = _split_equals(arguments)
     recipe: list[str] = []
     rest: list[str] = []
-    while pairs:
-        word = pairs.pop(0)
-        if word == "--recipe" and pairs:
-            recipe = ["--recipe", str(recipe_path(task, pairs.pop(0)))]
-        elif word == "--data" and pairs:
-            rest += ["--data.file", pairs.pop(0)]
-        elif word in lists and pairs:
-            value = pairs.pop(0)
-            rest += [word, value if value.startswith("[") or value == "null" else f"[{value}]"]
+    for k, word in enumerate(words):
+        value = words[k + 1] if k + 1 < len(words) else None
+        if k and words[k - 1] == "--recipe":
+            continue
+        if word == "--recipe" and value is not None:
+            recipe = ["--recipe", str(recipe_path(task, value))]
+        elif word == "--data" and data is not None:
+            rest.append(data)
+        elif word == "--on_error" and data is not None:
+            rest.append("--data.on_error")
+        elif word == "--quiet" and (value is None or value.startswith("--")):
+            rest += [word, "true"]
+        elif k and words[k - 1] in LISTS and not word.startswith("[") and word != "null":
+            rest.append(f"[{word}]")
         else:
             rest.append(word)
     return recipe + rest
 
 
 def _split_equals(arguments: list[str]) -> list[str]:
-    """``--option=value`` as two words."""
+    """``--option=value`` as two words, and dashes within the name of an option as underscores."""
     words: list[str] = []
     for argument in arguments:
+        if not argument.startswith("--"):
+            words.append(argument)
+            continue
         option, equals, value = argument.partition("=")
-        words += [option, value] if equals and option.startswith("--") else [argument]
+        words.append("--" + option[2:].replace("-", "_"))
+        words += [value] if equals else []
     return words
 
 

@@ -1,14 +1,140 @@
-"""Properties of molecules and structures: the verbs of ``geoattn molecules``, and the same from Python."""
+"""Properties of molecules and structures: the verbs of ``geoattn molecules``, and the same from Python.
+
+Example:
+    >>> from geoattn.tasks import molecules
+    >>> run = molecules.fit("esol.csv", recipe="molecules-esol")  # doctest: +SKIP
+    >>> molecules.predict(run.folder, ["CCO", "c1ccccc1"])  # doctest: +SKIP
+"""
 
 from __future__ import annotations
 
-from geoattn.tasks._molecules_fit import Run, fit, run_fit
-from geoattn.tasks._molecules_module import MoleculesModule
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
 
-__all__ = ["MoleculesModule", "Run", "fit"]
+import pandas as pd
+
+from geoattn._files import atomic_path
+from geoattn.datasets.molecules import MoleculesData
+from geoattn.domains.molecules.audit import audit as audit_split
+from geoattn.domains.molecules.audit import audit_rows
+from geoattn.domains.molecules.demo import make_demo_table
+from geoattn.errors import InputError
+from geoattn.hub import Pretrained
+from geoattn.tasks._molecules_fit import Run, data_parser, fit, is_structure_file, run_fit
+from geoattn.tasks._molecules_module import MoleculesModule
+from geoattn.tasks._molecules_predict import TASK, predict_file, predict_molecules
+from geoattn.tasks._molecules_test import test_file
+from geoattn.tasks._parser import TaskParser, expand_arguments
+from geoattn.tasks._run import RunFolder, say
+
+__all__ = ["MoleculesModule", "Run", "audit", "demo", "fit", "predict", "run", "test"]
+
+DEMO_MOLECULES = 800
+DEMO_NEW_MOLECULES = 200
+
+test = test_file
+
+
+def predict(model: str | Path | Pretrained, molecules: Sequence[str], device: str | None = None) -> pd.DataFrame:
+    """Predictions for some SMILES, in the units of the training file.
+
+    For files, of any length, see ``geoattn molecules predict`` (`predict_file`).
+
+    Args:
+        model: model folder, run folder, name of a shipped model, or what ``from_pretrained`` returned.
+        molecules: SMILES.
+        device: ``"cpu"``, ``"cuda"`` ...; the GPU if there is one.
+
+    Returns:
+        One row per SMILES: ``smiles``, ``<target>_pred``, for an ensemble ``<target>_std``, and ``reason``, which is
+        empty unless the molecule cannot be used; its predictions are NaN then.
+    """
+    return predict_molecules(model, molecules, device)
+
+
+def audit(options: dict[str, Any], out: str | None = None, quiet: bool = False) -> pd.DataFrame:
+    """Count what the parts of a split share, print it and, with ``out``, write it.
+
+    Args:
+        options: of `MoleculesData`: ``file``, ``split`` ...
+        out: a .csv file for the counts; ``.examples.csv`` is put behind its name for the most similar pairs.
+        quiet: do not show how far the reading is.
+    """
+    target = Path(out) if out is not None else None
+    if target is not None and (target.exists() or target.suffix != ".csv"):
+        raise InputError(f"--out: {out} must be a .csv file that does not exist yet.")
+    graph = "3d" if is_structure_file(options["file"]) else "2d"
+    data = MoleculesData(**{**options, "graph": graph, "progress": not quiet})
+    data.setup()
+    report = audit_split(data.samples, data.table["smiles"].tolist(), data.table["id"].tolist(), data.split)
+    counts, examples = pd.DataFrame(audit_rows(report)), pd.DataFrame(report["examples"])
+    sizes = ", ".join(f"{size} {part}" for part, size in report["sizes"].items())
+    print(f"{sizes}; {report['duplicates']} rows repeat an earlier row; {len(data.rejected)} rejected\n")
+    print(counts.to_string(index=False))
+    if len(examples):
+        print(f"\nmost similar molecules of train and test\n{examples.to_string(index=False)}")
+    if target is not None:
+        for path, table in ((target, counts), (target.with_suffix(".examples.csv"), examples)):
+            with atomic_path(path) as temporary:
+                table.to_csv(temporary, index=False)
+    return counts
+
+
+def demo(out: str | None = None, quiet: bool = False) -> Path:
+    """Fit, test and predict on molecules that geoattn makes itself; needs no network and about two minutes.
+
+    The targets are Crippen's log P and Ertl's polar surface area, both computed by RDKit.
+
+    Args:
+        out: folder; runs/molecules-demo-<date>-<time> if left out.
+        quiet: say nothing but errors.
+
+    Returns:
+        The report.
+    """
+    began = time.monotonic()
+    folder = RunFolder.at(f"{TASK}-demo", out, resume=False).path
+    folder.mkdir(parents=True, exist_ok=True)
+    table = make_demo_table(DEMO_MOLECULES + DEMO_NEW_MOLECULES)
+    file, new = folder / "molecules.csv", folder / "new_molecules.csv"
+    for path, part in ((file, table.iloc[:DEMO_MOLECULES]), (new, table.iloc[DEMO_MOLECULES:])):
+        with atomic_path(path) as temporary:
+            part.to_csv(temporary, index=False)
+    say(f"Made {DEMO_MOLECULES} molecules to train on and {DEMO_NEW_MOLECULES} new ones in {folder}.", quiet=quiet)
+    run = fit(file, recipe="molecules-demo", out=folder / "fit", quiet=quiet)
+    say("Test on the new molecules:", quiet=quiet)
+    test_file(str(run.folder), str(new), out=str(folder / "test"), quiet=quiet)
+    predict_file(str(run.folder), str(new), str(folder / "predictions.csv"), quiet=quiet)
+    report = run.folder / "report.html"
+    say(f"All done in {time.monotonic() - began:.0f} seconds. Open the report: {report}", quiet=quiet)
+    return report
 
 
 def run(verb: str, arguments: list[str]) -> None:
     """Do what ``geoattn molecules VERB ARGUMENTS`` asks for."""
-    if verb == "fit":
-        run_fit(arguments)
+    verbs: dict[str, Callable[[list[str]], Any]] = {
+        "fit": run_fit,
+        "audit": _run_audit,
+        "demo": partial(_run_function, "demo", demo),
+        "test": partial(_run_function, "test", test_file),
+        "predict": partial(_run_function, "predict", predict_file),
+    }
+    verbs[verb](arguments)
+
+
+def _run_audit(arguments: list[str]) -> None:
+    parser = data_parser("audit", "Count what the parts of a split share: molecules, near copies, scaffolds.")
+    parser.add_argument("--out", type=str | None, help="a .csv file for the counts")
+    parser.add_argument("--quiet", action="store_true", help="do not show how far the reading is")
+    config = parser.parse_args(expand_arguments(TASK, arguments)).as_dict()
+    audit(config["data"], config["out"], config["quiet"])
+
+
+def _run_function(verb: str, function: Callable[..., Any], arguments: list[str]) -> None:
+    """A verb whose options are the arguments of a function."""
+    parser = TaskParser(f"geoattn {TASK} {verb}", (function.__doc__ or "").split("\n", 1)[0])
+    parser.add_function_arguments(function, as_group=False, sub_configs=False)
+    function(**parser.parse_args(expand_arguments(TASK, arguments, data=None)).as_dict())

@@ -1,0 +1,183 @@
+"""``geoattn molecules test``: a trained model measured on a file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+from torch_geometric.data import Data
+
+from geoattn._numbers import format_measure, metric_name, rows_of
+from geoattn.datasets.molecule_files import Columns
+from geoattn.datasets.molecules import read_chunks
+from geoattn.datasets.rejections import OnError
+from geoattn.domains.metrics import evaluate, evaluate_targets
+from geoattn.domains.molecules.targets import TargetTransform
+from geoattn.errors import InputError
+from geoattn.tasks._molecules_evaluate import (
+    baseline_predictions,
+    measure_symmetry,
+    molecule_keys,
+    predict_samples,
+    prediction_table,
+)
+from geoattn.tasks._molecules_predict import TASK, default_device, load
+from geoattn.tasks._molecules_report import Findings, write_test_report
+from geoattn.tasks._run import RunFolder, command_line, say
+
+Rows = Literal["all", "test"]
+
+
+@dataclass
+class Measured:
+    """The usable rows of a file with their targets.
+
+    Attributes:
+        samples, table, keys: one per row; see ``molecule_keys``.
+        rejected: the rows that cannot be used.
+    """
+
+    samples: list[Data]
+    table: pd.DataFrame
+    keys: list[str]
+    rejected: pd.DataFrame
+
+
+def test_file(
+    model: str,
+    data: str,
+    out: str | None = None,
+    rows: Rows = "all",
+    on_error: OnError = "raise",
+    smiles_column: str | None = None,
+    id_column: str | None = None,
+    device: str | None = None,
+    quiet: bool = False,
+) -> dict[str, Any]:
+    """Measure a trained model on a file that has the targets.
+
+    Prints the metrics with their 95 % intervals, and says how many molecules of the file the model was trained on.
+
+    Args:
+        model: model folder, run folder, or the name of a shipped model.
+        data: a file with the targets of the model.
+        out: folder for metrics.json, predictions.csv, rejected.csv and report.html; nothing is written if left out.
+        rows: all, or test for the molecules of the model's own test part; with these, baselines are shown if the file
+            has the training part too.
+        on_error: raise stops at the first bad row; skip leaves bad rows out.
+        smiles_column: the column with SMILES, if it is called otherwise than in the training file.
+        id_column: the column that names molecules, if it is called otherwise.
+        device: cpu, cuda or cuda:1; the GPU if there is one.
+        quiet: say nothing but errors; the metrics are printed all the same.
+    """
+    folder = RunFolder.at(TASK, out, resume=False) if out is not None else None
+    loaded = load(model)
+    preprocess, targets = loaded.preprocess, loaded.preprocess["targets"]
+    columns = Columns(smiles_column or preprocess["smiles_column"], id_column or preprocess["id_column"])
+    file = _read(data, preprocess, columns, on_error)
+    say(_about_overlap(file.keys, loaded.split.get("keys", {})), quiet=quiet)
+    chosen = list(range(len(file.keys))) if rows == "all" else _test_rows(file.keys, loaded.split, data)
+    y = file.table[targets].to_numpy(np.float64)
+    samples = [file.samples[row] for row in chosen]
+    transform = TargetTransform.from_dict(preprocess["target_transform"])
+    mean, std = predict_samples(loaded.model, samples, transform, device or default_device())
+    task = preprocess["task"]
+    metrics: dict[str, Any] = {"test": evaluate(y[chosen], mean, task)}
+    if rows == "test":
+        metrics["baselines"] = _baselines(file, y, task, loaded.split, chosen)
+    if len(targets) > 1:
+        metrics["targets"] = {"test": evaluate_targets(y[chosen], mean, task, targets)}
+    print(_as_text(metrics, Path(model).name))
+    if folder is not None:
+        findings = Findings(
+            task=task,
+            targets=targets,
+            units=preprocess["units"],
+            y=y[chosen],
+            prediction=mean,
+            std=std,
+            table=file.table.iloc[chosen],
+            samples=samples,
+            metrics=metrics,
+            symmetry=measure_symmetry(loaded.model.cpu(), samples),
+        )
+        options = ["--model", model, "--data", data, "--out", str(folder.path), "--rows", rows]
+        _write(folder, findings, file, command_line([TASK, "test", *options]), loaded.split, loaded.config["summary"])
+        say(f"Report: {folder.path / 'report.html'}", quiet=quiet)
+    return metrics
+
+
+def _read(data: str, preprocess: Mapping[str, Any], columns: Columns, on_error: OnError) -> Measured:
+    chunks = list(
+        read_chunks(data, dict(preprocess), need_targets=True, columns=columns, on_error=on_error, processes=None)
+    )
+    samples = [sample for chunk in chunks for sample in chunk.samples]
+    rejected = pd.concat([chunk.rejected for chunk in chunks], ignore_index=True)
+    if not samples:
+        raise InputError(f"{data}: no usable molecule; {len(rejected)} rows were rejected.")
+    table = pd.concat([chunk.table for chunk in chunks], ignore_index=True)
+    return Measured(samples, table, molecule_keys(samples, table["smiles"].tolist()), rejected)
+
+
+def _about_overlap(keys: Sequence[str], known: Mapping[str, Sequence[str]]) -> str:
+    """How many molecules of the file the model has seen."""
+    if "train" not in known:
+        return "It is not written down what this model was trained on."
+    counts = {part: sum(key in set(known[part]) for key in keys) for part in ("train", "valid")}
+    text = f"{counts['train']} of {len(keys)} molecules of the file are in the model's training part"
+    text += f", {counts['valid']} in its validation part."
+    return text + (" On those it looks better than it is; see --rows test." if counts["train"] else "")
+
+
+def _test_rows(keys: Sequence[str], split: Mapping[str, Any], data: str) -> list[int]:
+    wanted = set(split.get("keys", {}).get("test", []))
+    rows = [row for row, key in enumerate(keys) if key in wanted]
+    if not rows:
+        raise InputError(f"--rows test: no molecule of {data} is in the test part of the model. Use --rows all.")
+    return rows
+
+
+def _baselines(
+    file: Measured, y: np.ndarray, task: str, split: Mapping[str, Any], chosen: Sequence[int]
+) -> dict[str, Any]:
+    """Baselines fitted to the training part; nothing if the file does not have all of it."""
+    wanted = set(split["keys"]["train"])
+    if not wanted <= set(file.keys):
+        return {}
+    train = [row for row, key in enumerate(file.keys) if key in wanted]
+    smiles = file.table["smiles"].tolist()
+    predictions = baseline_predictions(file.samples, smiles, y, task, train, chosen)
+    return {"test": {name: evaluate(y[list(chosen)], values, task) for name, values in predictions.items()}}
+
+
+def _as_text(metrics: Mapping[str, Any], name: str) -> str:
+    """The metrics as a table for the terminal: the model first, then its baselines."""
+    rows = {
+        row: {metric_name(metric): format_measure(entry) for metric, entry in entries.items()}
+        for row, entries in rows_of(metrics, "test", name)
+    }
+    counts = ", ".join(sorted({str(entry["n"]) for entry in metrics["test"].values()}))
+    return pd.DataFrame(rows).T.to_string() + f"\nn = {counts}; in brackets the 95 % interval"
+
+
+def _write(
+    folder: RunFolder, findings: Findings, file: Measured, command: str, split: Mapping[str, Any], summary: str
+) -> None:
+    folder.make()
+    folder.write_environment(command)
+    table = findings.table.drop(columns="file")
+    folder.write_table("predictions.csv", prediction_table(table, findings.targets, findings.prediction, findings.std))
+    folder.write_table("rejected.csv", file.rejected)
+    folder.write_json("metrics.json", findings.metrics)
+    write_test_report(
+        folder,
+        findings,
+        title=summary,
+        rejected=file.rejected,
+        notes=[_about_overlap(file.keys, split.get("keys", {}))],
+        command=command,
+    )
