@@ -4,6 +4,7 @@ import numpy as np
 from numba import njit
 from torch import Tensor
 
+from geoattn.kernels._memory import large_pages
 from geoattn.kernels._threads import run_rows
 from geoattn.kernels.segment_reduce.cpu import segment_sum
 
@@ -16,16 +17,21 @@ def weighted_sum(
     """See `geoattn.kernels.gather_scatter.weighted_sum`."""
     if weight is None:
         return segment_sum(x.flatten(1), ptr, other, False).view(-1, *x.shape[1:])
-    y = x.new_empty(ptr.shape[0] - 1, *x.shape[1:])
+    y = large_pages(x.new_empty(ptr.shape[0] - 1, *x.shape[1:]))
+    kernel = _weighted_rows_per_head
+    if weight.shape[1] == 1:
+        kernel = _weighted_rows_per_edge
+    elif x.shape[2] == 1:
+        kernel = _weighted_rows_per_channel
     rows = ptr.numpy()
     arrays = (x.flatten(1).numpy(), weight.numpy(), y.flatten(1).numpy())
-    run_rows(_weighted_rows, rows, other.shape[0] * arrays[0].shape[1], rows, other.numpy(), edge_id.numpy(), *arrays)
+    run_rows(kernel, rows, other.shape[0] * x[0:1].numel(), rows, other.numpy(), edge_id.numpy(), *arrays)
     return y
 
 
 def edge_dot(x: Tensor, y: Tensor, ptr: Tensor, other: Tensor, edge_id: Tensor, *transposed: Tensor | None) -> Tensor:
     """See `geoattn.kernels.gather_scatter.edge_dot`."""
-    out = x.new_empty(edge_id.shape[0], x.shape[1])
+    out = large_pages(x.new_empty(edge_id.shape[0], x.shape[1]))
     rows = ptr.numpy()
     arrays = (x.numpy(), y.numpy(), out.numpy())
     kernel = _dot_rows
@@ -36,33 +42,46 @@ def edge_dot(x: Tensor, y: Tensor, ptr: Tensor, other: Tensor, edge_id: Tensor, 
 
 
 @njit(nogil=True, cache=True, fastmath={"contract"})
-def _weighted_rows(first, last, ptr, other, edge_id, x, weight, y):
-    channels, heads = x.shape[1], weight.shape[1]
-    repeated = np.empty(channels, x.dtype)
+def _weighted_rows_per_edge(first, last, ptr, other, edge_id, x, weight, y):
+    channels = x.shape[1]
     for i in range(first, last):
         total = y[i]
         total[:] = 0
         for p in range(ptr[i], ptr[i + 1]):
-            row, factor = x[other[p]], weight[edge_id[p]]
-            if heads == 1:
-                for c in range(channels):
-                    total[c] += factor[0] * row[c]
-                continue
-            if heads < channels:
-                _repeat(factor, repeated)
-                factor = repeated
+            row, factor = x[other[p]], weight[edge_id[p], 0]
             for c in range(channels):
-                total[c] += factor[c] * row[c]
+                total[c] += factor * row[c]
 
 
-@njit(inline="always")
-def _repeat(values, out):
-    """Each value as often as makes ``out`` full, so that the loop over channels is one long one."""
-    times, at = out.shape[0] // values.shape[0], 0
-    for h in range(values.shape[0]):
-        for c in range(times):
-            out[at + c] = values[h]
-        at += times
+@njit(nogil=True, cache=True, fastmath={"contract"})
+def _weighted_rows_per_channel(first, last, ptr, other, edge_id, x, weight, y):
+    channels = x.shape[1]
+    for i in range(first, last):
+        total = y[i]
+        total[:] = 0
+        for p in range(ptr[i], ptr[i + 1]):
+            row, factors = x[other[p]], weight[edge_id[p]]
+            for c in range(channels):
+                total[c] += factors[c] * row[c]
+
+
+@njit(nogil=True, cache=True, fastmath={"contract"})
+def _weighted_rows_per_head(first, last, ptr, other, edge_id, x, weight, y):
+    """The weights are repeated for the channels of each head first, so that the loop over channels is one long one."""
+    channels, heads = x.shape[1], weight.shape[1]
+    repeated = np.empty((heads, channels // heads), x.dtype)
+    factors = repeated.reshape(channels)
+    for i in range(first, last):
+        total = y[i]
+        total[:] = 0
+        for p in range(ptr[i], ptr[i + 1]):
+            row, weights = x[other[p]], weight[edge_id[p]]
+            for h in range(heads):
+                factor, places = weights[h], repeated[h]
+                for c in range(places.shape[0]):
+                    places[c] = factor
+            for c in range(channels):
+                total[c] += factors[c] * row[c]
 
 
 @njit(nogil=True, cache=True, fastmath=REASSOCIATE)

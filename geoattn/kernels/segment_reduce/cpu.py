@@ -5,26 +5,27 @@ import torch
 from numba import njit
 from torch import Tensor
 
+from geoattn.kernels._memory import large_pages
 from geoattn.kernels._threads import run_rows
 
 
 def segment_sum(x: Tensor, row_ptr: Tensor, index: Tensor, mean: bool) -> Tensor:
     """``y_i = sum_p x[index_p]`` over the positions p of row i; ``index`` may name rows of ``x`` more than once."""
-    y = x.new_empty(row_ptr.shape[0] - 1, x.shape[1])
+    y = large_pages(x.new_empty(row_ptr.shape[0] - 1, x.shape[1]))
     _run(_sum_rows, row_ptr, index, x.shape[1], mean, x.numpy(), y.numpy())
     return y
 
 
 def segment_spread(y: Tensor, row_ptr: Tensor, edge_id: Tensor, mean: bool) -> Tensor:
     """See `geoattn.kernels.segment_reduce.segment_spread`."""
-    x = y.new_empty(edge_id.shape[0], y.shape[1])
+    x = large_pages(y.new_empty(edge_id.shape[0], y.shape[1]))
     _run(_spread_rows, row_ptr, edge_id, y.shape[1], mean, y.numpy(), x.numpy())
     return x
 
 
 def segment_extremum(x: Tensor, row_ptr: Tensor, edge_id: Tensor, largest: bool) -> Tensor:
     """See `geoattn.kernels.segment_reduce.segment_extremum`."""
-    y = x.new_empty(row_ptr.shape[0] - 1, x.shape[1])
+    y = large_pages(x.new_empty(row_ptr.shape[0] - 1, x.shape[1]))
     sign = x.numpy().dtype.type(1 if largest else -1)
     _run(_extremum_rows, row_ptr, edge_id, x.shape[1], sign, x.numpy(), y.numpy())
     return y
@@ -32,7 +33,7 @@ def segment_extremum(x: Tensor, row_ptr: Tensor, edge_id: Tensor, largest: bool)
 
 def segment_extremum_backward(grad: Tensor, x: Tensor, y: Tensor, row_ptr: Tensor, edge_id: Tensor) -> Tensor:
     """See `geoattn.kernels.segment_reduce.segment_extremum_backward`."""
-    grad_x = torch.empty_like(x)
+    grad_x = large_pages(torch.empty_like(x))
     arrays = (grad.numpy(), x.numpy(), y.numpy(), grad_x.numpy())
     _run(_share_rows, row_ptr, edge_id, x.shape[1], *arrays)
     return grad_x

@@ -6,6 +6,7 @@ from numba import njit
 from torch import Tensor
 
 from geoattn.kernels._math import exp
+from geoattn.kernels._memory import large_pages
 from geoattn.kernels._threads import run_rows
 
 EXP_WORK = 10
@@ -14,7 +15,7 @@ EXP_WORK = 10
 
 def softmax_rows(x: Tensor, row_ptr: Tensor, edge_id: Tensor) -> Tensor:
     """See `geoattn.kernels.segment_softmax.softmax_rows`."""
-    y = torch.empty_like(x)
+    y = large_pages(torch.empty_like(x))
     ptr = row_ptr.numpy()
     run_rows(_softmax_rows, ptr, EXP_WORK * x.numel(), ptr, edge_id.numpy(), x.numpy(), y.numpy())
     return y
@@ -22,7 +23,7 @@ def softmax_rows(x: Tensor, row_ptr: Tensor, edge_id: Tensor) -> Tensor:
 
 def softmax_rows_backward(grad: Tensor, y: Tensor, row_ptr: Tensor, edge_id: Tensor) -> Tensor:
     """See `geoattn.kernels.segment_softmax.softmax_rows_backward`."""
-    grad_x = torch.empty_like(y)
+    grad_x = large_pages(torch.empty_like(y))
     ptr = row_ptr.numpy()
     arrays = (grad.numpy(), y.numpy(), grad_x.numpy())
     run_rows(_softmax_backward_rows, ptr, 2 * y.numel(), ptr, edge_id.numpy(), *arrays)
