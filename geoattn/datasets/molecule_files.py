@@ -48,7 +48,8 @@ def read_records(path: str | Path, rejections: Rejections, columns: Columns | No
     ``.csv .tsv``               a header and one molecule per row, in a SMILES column
     ``.parquet``                the same; ``line`` is the row number, from 1
     ``.sdf``                    V2000 and V3000 mol blocks; properties are the columns
-    ``.xyz .extxyz``            extended XYZ; info keys are the columns; ``Lattice`` and ``pbc`` are kept
+    ``.xyz .extxyz``            extended XYZ; info keys are the columns; ``Lattice`` and ``pbc`` are kept.
+                                SMILES among the keys need quotes: ASE drops the backslash of bare ones
     ==========================  ==============================================================================
 
     Raises:

@@ -62,5 +62,10 @@ def table_of(records: list[Record], targets: Sequence[str], column: str | None =
 
 
 def _smiles(record: Record) -> str:
-    """As written in a table, canonical for SDF, empty for a structure without bonds."""
-    return record.smiles if record.smiles is not None else canonical_smiles(record)
+    """As written in a table, canonical for SDF; for coordinates the readable SMILES that came with them, if any."""
+    if record.smiles is not None and record.numbers is None:
+        return record.smiles
+    try:
+        return canonical_smiles(record)
+    except RecordError:
+        return ""  # coordinates need no SMILES: only baselines and pictures would have used them

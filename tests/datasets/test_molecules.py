@@ -10,6 +10,9 @@ import torch
 
 pytest.importorskip("rdkit")
 
+from rdkit import Chem
+from rdkit.Chem import AllChem, Descriptors
+
 from geoattn.datasets.molecules import MoleculesData, read_chunks
 from geoattn.domains.molecules.targets import TargetTransform, composition
 from geoattn.errors import InputError
@@ -80,6 +83,10 @@ def test_descriptors_are_normalised_on_training_rows(tmp_path):
     data = load(write_csv(tmp_path / "a.csv"), descriptors=True)
     values = torch.cat([s.descriptors for s in data.samples])
     assert values.dtype == torch.float32 and values.shape == (12, len(data.preprocess["descriptors"]["names"]))
+    constants = data.preprocess["descriptors"]
+    weight = constants["names"].index("MolWt")
+    masses = [Descriptors.MolWt(Chem.MolFromSmiles(SMILES[row])) for row in data.split["train"]]
+    assert constants["center"][weight] == pytest.approx(np.median(masses))
     assert values.abs().max() <= 5 and torch.isfinite(values).all()
     median = values[data.split["train"]].median(dim=0).values
     assert median.abs().mean() < 0.3
@@ -218,9 +225,6 @@ def test_bad_structures(tmp_path, line, column, reason):
 
 
 def test_sdf_uses_its_coordinates(tmp_path):
-    from rdkit import Chem
-    from rdkit.Chem import AllChem
-
     with Chem.SDWriter(str(tmp_path / "a.sdf")) as writer:
         for i, smiles in enumerate(SMILES):
             mol = Chem.AddHs(Chem.MolFromSmiles(smiles))
@@ -241,6 +245,22 @@ def test_sdf_uses_its_coordinates(tmp_path):
 def test_coordinates_without_smiles_have_no_bonds(tmp_path):
     with pytest.raises(InputError, match=r"a.xyz:1: smiles = '': a structure without SMILES has no bonds. Use .* 3d"):
         load(write_xyz(tmp_path / "a.xyz"), targets=["E"], graph="2d")
+
+
+def test_smiles_beside_coordinates(tmp_path):
+    """2-D graphs, baselines and pictures use them; in 3-D one that cannot be read is none."""
+    file = write_xyz(tmp_path / "a.xyz")
+    text = (
+        (tmp_path / "a.xyz")
+        .read_text()
+        .replace(" E=", ' smiles="[H]O[H]" E=', 11)
+        .replace("pos:R:3 E", "pos:R:3 smiles=O( E")
+    )
+    (tmp_path / "a.xyz").write_text(text)
+    data = load(file, targets=["E"], graph="3d")
+    assert data.table["smiles"].tolist() == ["O"] * 11 + [""] and data.samples[0].pos.shape == (3, 3)
+    flat = load(file, targets=["E"], graph="2d", on_error="skip")
+    assert len(flat.samples) == 11 and flat.rejected["value"].tolist() == ["O("]
 
 
 def test_three_dimensions_from_smiles(tmp_path):
@@ -341,8 +361,6 @@ def test_chunks_take_constant_memory(tmp_path, suffix):
 
 
 def _large_file(path, num):
-    from rdkit import Chem
-
     if path.suffix == ".xyz":
         return write_xyz(path, num)
     smiles = [SMILES[i % len(SMILES)] for i in range(num)]

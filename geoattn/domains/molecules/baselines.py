@@ -127,14 +127,21 @@ class NearestMolecules(Baseline):
         super().__init__(samples, smiles, task, seed)
         self.bits = morgan_bits(molecules_of(smiles))
 
-    def _predict(self, y: np.ndarray, train: np.ndarray, rows: np.ndarray) -> np.ndarray:
-        references = [self.bits[row] for row in train]
-        predictions = np.empty(len(rows))
+    def fit_predict(self, y: np.ndarray, train: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        """As `Baseline.fit_predict`; similarities are computed once for all targets."""
+        references, values = [self.bits[row] for row in train], y[train]
+        known = ~np.isnan(values)
+        predictions = np.zeros((len(rows), y.shape[1]))
         for i, row in enumerate(rows):
             similarity = tanimoto(self.bits[row], references)
-            nearest = np.argsort(-similarity, kind="stable")[: self.num_neighbors]
-            predictions[i] = np.average(y[train[nearest]], weights=similarity[nearest] + 1e-6)
+            order = np.argsort(-similarity, kind="stable")
+            for t in np.flatnonzero(known.any(axis=0)):
+                nearest = order[known[order, t]][: self.num_neighbors]
+                predictions[i, t] = np.average(values[nearest, t], weights=similarity[nearest] + 1e-6)
         return predictions
+
+    def _predict(self, y: np.ndarray, train: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        return self.fit_predict(y[:, None], train, rows)[:, 0]
 
 
 class NearestStructures(Baseline):
