@@ -1,0 +1,257 @@
+"""`neighbor_attention` in Triton: one program per row of edges and block of heads, no atomics.
+
+A program holds a tile ``[edges, heads, channels]`` of k and of v, read in whole rows; the bytes of these rows are what
+the kernels wait for. As on the CPU, the gradients of k and v per node come from a second pass, over the transposed
+graph, which computes the probabilities anew from the rows it reads anyway.
+"""
+
+# mypy: disable-error-code=no-untyped-def
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+TILE = 2048
+"""Numbers of k, and as many of v, that a program looks at together."""
+
+NUMBERS_PER_WARP = 1024
+
+
+@triton.jit
+def _row_of_edges(row_ptr, HEADS: tl.constexpr, BLOCK_H: tl.constexpr):
+    """This program's row, its edges' first and last position, its heads, and which of them exist."""
+    row = tl.program_id(0).to(tl.int64)
+    head = tl.program_id(1) * BLOCK_H + tl.arange(0, BLOCK_H)
+    return row, tl.load(row_ptr + row), tl.load(row_ptr + row + 1), head, head < HEADS
+
+
+@triton.jit
+def _of_node(node, head, HEADS: tl.constexpr, DIM: tl.constexpr, BLOCK: tl.constexpr):
+    """Offsets ``[BLOCK_H, BLOCK]`` of one node's row in ``[., HEADS, DIM]``, and which of them exist."""
+    channel = tl.arange(0, BLOCK)
+    offset = node * (HEADS * DIM) + head[:, None] * DIM + channel[None, :]
+    return offset, (head < HEADS)[:, None] & (channel < DIM)[None, :]
+
+
+@triton.jit
+def _of_edges(line, inside, head, HEADS: tl.constexpr, DIM: tl.constexpr, BLOCK: tl.constexpr):
+    """Offsets ``[BLOCK_E, BLOCK_H, BLOCK]`` of the edges' lines in ``[., HEADS, DIM]``, and which of them exist."""
+    offset, mask = _of_node(0, head, HEADS, DIM, BLOCK)
+    return line[:, None, None] * (HEADS * DIM) + offset[None, :, :], inside[:, None, None] & mask[None, :, :]
+
+
+@triton.jit
+def attention_rows_fwd_kernel(
+    row_ptr, other, edge_id, q, k, v, bias, out, lse,
+    SCALE: tl.constexpr, HAS_BIAS: tl.constexpr, DTYPE: tl.constexpr, HEADS: tl.constexpr, DIM_K: tl.constexpr,
+    DIM_V: tl.constexpr, BLOCK_E: tl.constexpr, BLOCK_H: tl.constexpr, BLOCK_K: tl.constexpr, BLOCK_V: tl.constexpr,
+):  # fmt: skip
+    i, start, stop, head, valid = _row_of_edges(row_ptr, HEADS, BLOCK_H)
+    place, exists = _of_node(i, head, HEADS, DIM_K, BLOCK_K)
+    query = tl.load(q + place, mask=exists, other=0).to(DTYPE) * SCALE
+    peak = tl.full([BLOCK_H], float("-inf"), DTYPE)
+    total = tl.zeros([BLOCK_H], DTYPE)
+    shift = tl.zeros([BLOCK_H], DTYPE)
+    result = tl.zeros([BLOCK_H, BLOCK_V], DTYPE)
+    at = start
+    while at < stop:  # sums are kept relative to the largest logit so far
+        edge = at + tl.arange(0, BLOCK_E)
+        inside = edge < stop
+        line = tl.load(other + edge, mask=inside, other=0)
+        place_k, mask_k = _of_edges(line, inside, head, HEADS, DIM_K, BLOCK_K)
+        key = tl.load(k + place_k, mask=mask_k, other=0).to(DTYPE)
+        place_v, mask_v = _of_edges(line, inside, head, HEADS, DIM_V, BLOCK_V)
+        value = tl.load(v + place_v, mask=mask_v, other=0).to(DTYPE)
+        logit = tl.sum(query[None, :, :] * key, 2)
+        there = inside[:, None] & valid[None, :]
+        if HAS_BIAS:
+            caller = tl.load(edge_id + edge, mask=inside, other=0)
+            logit += tl.load(bias + caller[:, None] * HEADS + head[None, :], mask=there, other=0).to(DTYPE)
+        logit = tl.where(there, logit, float("-inf"))
+        larger = tl.maximum(peak, tl.max(logit, 0))
+        shift = tl.where(larger == float("-inf"), 0.0, larger)
+        fade, p = tl.exp(peak - shift), tl.exp(logit - shift[None, :])
+        total = total * fade + tl.sum(p, 0)
+        result = result * fade[:, None] + tl.sum(p[:, :, None] * value, 0)
+        peak = larger
+        at += BLOCK_E
+    total = tl.where(total == 0, 1.0, total)  # no edge, or every edge masked
+    place_o, exists_o = _of_node(i, head, HEADS, DIM_V, BLOCK_V)
+    tl.store(out + place_o, result / total[:, None], mask=exists_o)
+    tl.store(lse + i * HEADS + head, shift + tl.log(total), mask=valid)
+
+
+@triton.jit
+def attention_by_target_bwd_kernel(
+    row_ptr, other, edge_id, q, k, v, bias, out, lse, grad, mean, grad_q, grad_bias, edge_grad_k, edge_grad_v,
+    WANT_Q: tl.constexpr, WANT_BIAS: tl.constexpr, WANT_EDGE_K: tl.constexpr, WANT_EDGE_V: tl.constexpr,
+    SCALE: tl.constexpr, HAS_BIAS: tl.constexpr, DTYPE: tl.constexpr, HEADS: tl.constexpr, DIM_K: tl.constexpr,
+    DIM_V: tl.constexpr, BLOCK_E: tl.constexpr, BLOCK_H: tl.constexpr, BLOCK_K: tl.constexpr, BLOCK_V: tl.constexpr,
+):  # fmt: skip
+    i, start, stop, head, valid = _row_of_edges(row_ptr, HEADS, BLOCK_H)
+    place_o, exists_o = _of_node(i, head, HEADS, DIM_V, BLOCK_V)
+    slope = tl.load(grad + place_o, mask=exists_o, other=0).to(DTYPE)
+    average = tl.sum(slope * tl.load(out + place_o, mask=exists_o, other=0).to(DTYPE), 1)
+    tl.store(mean + i * HEADS + head, average, mask=valid)
+    if WANT_Q or WANT_BIAS or WANT_EDGE_K or WANT_EDGE_V:
+        place, exists = _of_node(i, head, HEADS, DIM_K, BLOCK_K)
+        query = tl.load(q + place, mask=exists, other=0).to(DTYPE) * SCALE
+        norm = tl.load(lse + i * HEADS + head, mask=valid, other=0)
+        result = tl.zeros([BLOCK_H, BLOCK_K], DTYPE)
+        at = start
+        while at < stop:
+            edge = at + tl.arange(0, BLOCK_E)
+            inside = edge < stop
+            line = tl.load(other + edge, mask=inside, other=0)
+            place_k, mask_k = _of_edges(line, inside, head, HEADS, DIM_K, BLOCK_K)
+            key = tl.load(k + place_k, mask=mask_k, other=0).to(DTYPE)
+            place_v, mask_v = _of_edges(line, inside, head, HEADS, DIM_V, BLOCK_V)
+            value = tl.load(v + place_v, mask=mask_v, other=0).to(DTYPE)
+            logit = tl.sum(query[None, :, :] * key, 2)
+            there = inside[:, None] & valid[None, :]
+            caller = tl.load(edge_id + edge, mask=inside, other=0)[:, None] * HEADS + head[None, :]
+            if HAS_BIAS:
+                logit += tl.load(bias + caller, mask=there, other=0).to(DTYPE)
+            p = tl.where(there, tl.exp(logit - norm[None, :]), 0.0)
+            ds = p * (tl.sum(slope[None, :, :] * value, 2) - average[None, :])
+            if WANT_Q:
+                result += tl.sum(ds[:, :, None] * key, 0)
+            if WANT_BIAS:
+                tl.store(grad_bias + caller, ds, mask=there)
+            if WANT_EDGE_K:
+                tl.store(edge_grad_k + place_k, ds[:, :, None] * query[None, :, :], mask=mask_k)
+            if WANT_EDGE_V:
+                tl.store(edge_grad_v + place_v, p[:, :, None] * slope[None, :, :], mask=mask_v)
+            at += BLOCK_E
+        if WANT_Q:
+            tl.store(grad_q + place, result * SCALE, mask=exists)
+
+
+@triton.jit
+def attention_by_source_bwd_kernel(
+    row_ptr, other, edge_id, q, k, v, bias, lse, grad, mean, grad_k, grad_v,
+    WANT_K: tl.constexpr, WANT_V: tl.constexpr,
+    SCALE: tl.constexpr, HAS_BIAS: tl.constexpr, DTYPE: tl.constexpr, HEADS: tl.constexpr, DIM_K: tl.constexpr,
+    DIM_V: tl.constexpr, BLOCK_E: tl.constexpr, BLOCK_H: tl.constexpr, BLOCK_K: tl.constexpr, BLOCK_V: tl.constexpr,
+):  # fmt: skip
+    j, start, stop, head, valid = _row_of_edges(row_ptr, HEADS, BLOCK_H)
+    place_k, exists_k = _of_node(j, head, HEADS, DIM_K, BLOCK_K)
+    place_v, exists_v = _of_node(j, head, HEADS, DIM_V, BLOCK_V)
+    key = tl.load(k + place_k, mask=exists_k, other=0).to(DTYPE) * SCALE
+    value = tl.load(v + place_v, mask=exists_v, other=0).to(DTYPE)
+    result_k = tl.zeros([BLOCK_H, BLOCK_K], DTYPE)
+    result_v = tl.zeros([BLOCK_H, BLOCK_V], DTYPE)
+    at = start
+    while at < stop:
+        edge = at + tl.arange(0, BLOCK_E)
+        inside = edge < stop
+        line = tl.load(other + edge, mask=inside, other=0)
+        place_q, mask_q = _of_edges(line, inside, head, HEADS, DIM_K, BLOCK_K)
+        query = tl.load(q + place_q, mask=mask_q, other=0).to(DTYPE)
+        place_o, mask_o = _of_edges(line, inside, head, HEADS, DIM_V, BLOCK_V)
+        slope = tl.load(grad + place_o, mask=mask_o, other=0).to(DTYPE)
+        there = inside[:, None] & valid[None, :]
+        target = line[:, None] * HEADS + head[None, :]
+        logit = tl.sum(key[None, :, :] * query, 2) - tl.load(lse + target, mask=there, other=0)
+        if HAS_BIAS:
+            caller = tl.load(edge_id + edge, mask=inside, other=0)
+            logit += tl.load(bias + caller[:, None] * HEADS + head[None, :], mask=there, other=0).to(DTYPE)
+        p = tl.where(there, tl.exp(logit), 0.0)
+        if WANT_K:
+            average = tl.load(mean + target, mask=there, other=0)
+            ds = p * (tl.sum(value[None, :, :] * slope, 2) - average)
+            result_k += tl.sum(ds[:, :, None] * query, 0)
+        if WANT_V:
+            result_v += tl.sum(p[:, :, None] * slope, 0)
+        at += BLOCK_E
+    if WANT_K:
+        tl.store(grad_k + place_k, result_k * SCALE, mask=exists_k)
+    if WANT_V:
+        tl.store(grad_v + place_v, result_v, mask=exists_v)
+
+
+def attention_rows(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    bias: Tensor | None,
+    row_ptr: Tensor,
+    source: Tensor,
+    edge_id: Tensor,
+    row_ptr_t: Tensor | None,
+    source_t: Tensor | None,
+    edge_id_t: Tensor | None,
+    scale: float,
+    kv: str,
+) -> tuple[Tensor, Tensor]:
+    """See `geoattn.kernels.neighbor_attention.attention_rows`."""
+    out = q.new_empty(q.shape[0], q.shape[1], v.shape[2])
+    lse = q.new_empty(q.shape[:2], dtype=torch.promote_types(q.dtype, torch.float32))
+    edges = (row_ptr, source if kv == "node" else edge_id, edge_id)
+    _launch(attention_rows_fwd_kernel, edges, (q, k, v, bias), scale, out, lse)
+    return out, lse
+
+
+def attention_rows_backward(
+    grad: Tensor,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    bias: Tensor | None,
+    row_ptr: Tensor,
+    source: Tensor,
+    edge_id: Tensor,
+    row_ptr_t: Tensor,
+    source_t: Tensor,
+    edge_id_t: Tensor,
+    scale: float,
+    kv: str,
+    out: Tensor,
+    lse: Tensor,
+    want: list[bool],
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """See `geoattn.kernels.neighbor_attention.attention_rows_backward`."""
+    inputs = zip((q, k, v, bias), want, strict=True)
+    grad_q, grad_k, grad_v, grad_bias = (q.new_empty((0, 1) if x is None or not w else x.shape) for x, w in inputs)
+    want_q, want_k, want_v, want_bias = want
+    per_edge, mean = kv == "edge", torch.empty_like(lse)
+    _launch(
+        attention_by_target_bwd_kernel, (row_ptr, edge_id if per_edge else source, edge_id), (q, k, v, bias), scale,
+        out, lse, grad, mean, grad_q, grad_bias, grad_k, grad_v,
+        WANT_Q=want_q, WANT_BIAS=want_bias, WANT_EDGE_K=per_edge and want_k, WANT_EDGE_V=per_edge and want_v,
+    )  # fmt: skip
+    if not per_edge and (want_k or want_v):
+        _launch(
+            attention_by_source_bwd_kernel, (row_ptr_t, source_t, edge_id_t), (q, k, v, bias), scale,
+            lse, grad, mean, grad_k, grad_v, WANT_K=want_k, WANT_V=want_v,
+        )  # fmt: skip
+    return grad_q, grad_k, grad_v, grad_bias
+
+
+def _launch(
+    kernel,
+    edges: tuple[Tensor, Tensor, Tensor],
+    inputs: tuple[Tensor, Tensor, Tensor, Tensor | None],
+    scale: float,
+    *others: Tensor,
+    **wanted: bool,
+) -> None:
+    """Run ``kernel`` for all rows of edges; accumulates in float32, for float64 in float64."""
+    q, k, v, bias = inputs
+    rows, heads, dim_k, dim_v = edges[0].shape[0] - 1, q.shape[1], q.shape[2], v.shape[2]
+    if rows == 0 or heads == 0:
+        return
+    block_k, block_v = triton.next_power_of_2(dim_k), triton.next_power_of_2(max(1, dim_v))
+    widest = max(block_k, block_v)
+    block_h = min(triton.next_power_of_2(heads), max(1, 512 // widest))
+    degree = triton.next_power_of_2(triton.cdiv(edges[1].shape[0], rows))
+    block_e = max(1, min(degree, 32, TILE // (block_h * widest)))
+    constants = {"SCALE": scale, "HAS_BIAS": bias is not None, "HEADS": heads, "DIM_K": dim_k, "DIM_V": dim_v}
+    constants |= {"BLOCK_E": block_e, "BLOCK_H": block_h, "BLOCK_K": block_k, "BLOCK_V": block_v}
+    constants["DTYPE"] = tl.float64 if q.dtype == torch.float64 else tl.float32
+    warps = max(1, min(8, block_e * block_h * widest // NUMBERS_PER_WARP))
+    grid = (rows, triton.cdiv(heads, block_h))
+    with torch.cuda.device_of(q):
+        arrays = (*edges, q, k, v, q if bias is None else bias)
+        kernel[grid](*arrays, *others, **wanted, **constants, num_warps=warps, enable_fp_fusion=True)
