@@ -18,6 +18,8 @@ def weighted_sum(
     if weight is None:
         return segment_sum(x.flatten(1), ptr, other, False).view(-1, *x.shape[1:])
     y = large_pages(x.new_empty(ptr.shape[0] - 1, *x.shape[1:]))
+    if y.numel() == 0:  # perhaps no heads, by which the channels could not be divided
+        return y
     kernel = _weighted_rows_per_head
     if weight.shape[1] == 1:
         kernel = _weighted_rows_per_edge
