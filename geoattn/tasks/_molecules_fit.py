@@ -25,7 +25,7 @@ from geoattn.domains.ensemble import Ensemble
 from geoattn.domains.metrics import evaluate, evaluate_targets
 from geoattn.domains.molecules.audit import audit
 from geoattn.errors import InputError
-from geoattn.hub import Card, save_pretrained
+from geoattn.hub import Card, from_pretrained, save_pretrained
 from geoattn.tasks._molecules_evaluate import (
     Symmetry,
     baseline_predictions,
@@ -93,9 +93,9 @@ class Run:
     metrics: dict[str, Any]
 
 
-def data_parser(verb: str, description: str) -> TaskParser:
+def data_parser(verb: str, description: str, usage: str) -> TaskParser:
     """A parser with the options of the data."""
-    parser = TaskParser(f"geoattn {TASK} {verb}", description)
+    parser = TaskParser(f"geoattn {TASK} {verb}", description, usage)
     parser.add_class_arguments(
         MoleculesData, "data", skip={"graph", "seed", "progress"}, instantiate=False, sub_configs=False
     )
@@ -108,7 +108,8 @@ def data_parser(verb: str, description: str) -> TaskParser:
 
 def fit_parser() -> TaskParser:
     """The options of ``geoattn molecules fit``."""
-    parser = data_parser("fit", "Train a model on molecules or structures of your own.")
+    usage = "--data FILE [--recipe NAME|FILE] [--out DIR] [--resume] [--data.* --model.* --trainer.* ...]"
+    parser = data_parser("fit", "Train a model on molecules or structures of your own.", usage)
     recipes = ", ".join(recipe_names(TASK))
     parser.add_argument("--recipe", action=ActionConfigFile, help=f"a recipe of geoattn ({recipes}), or a YAML file")
     parser.add_argument("--out", type=str | None, help="run folder; runs/molecules-<date>-<time> if left out")
@@ -181,6 +182,10 @@ def fit_config(options: Mapping[str, Any], command: str) -> Run:
     quiet = options["quiet"]
     if options["resume"]:
         _refuse_other_options(folder.path, config)
+        if (folder.path / "report.html").is_file():
+            say(f"The run in {folder.path} is finished: nothing to resume.", quiet=quiet)
+            finished = from_pretrained(folder.path / "model")
+            return Run(folder.path, finished.model, finished.metrics)
     data = MoleculesData(**config["data"], graph=_graph(config), seed=config["seed"], progress=not quiet)
     data.setup()
     MoleculesModule(data, **config["model"])  # options that do not fit the data show now, before anything is written
@@ -299,7 +304,7 @@ def _train_one(
     if label is not None:
         callbacks.append(Progress(label, ("train_loss", "valid_loss", f"valid_{headline_metric(data.task)}")))
     with _calm_lightning(), torch.random.fork_rng():
-        trainer = make_trainer(config["trainer"], callbacks)
+        trainer = make_trainer(config["trainer"], callbacks, folder.path)
         torch.manual_seed(seed)
         module = MoleculesModule(data, **config["model"])
         data.seed = seed

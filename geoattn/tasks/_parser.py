@@ -25,8 +25,8 @@ class UsageError(InputError):
 class TaskParser(LightningArgumentParser):
     """jsonargparse's parser that raises `UsageError` with one line instead of printing its usage and leaving."""
 
-    def __init__(self, prog: str, description: str) -> None:
-        super().__init__(prog=prog, description=description, allow_abbrev=False)
+    def __init__(self, prog: str, description: str, usage: str) -> None:
+        super().__init__(prog=prog, description=description, usage=f"{prog} {usage}", allow_abbrev=False)
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         options = [option for action in self._actions for option in action.option_strings]
@@ -46,7 +46,8 @@ def explain(message: str, options: list[str]) -> str:
     if found := re.search(r'Parser key "(.+?)": (.*)', text):
         return f"{found[1]}: {_expected(found[2])}"
     if found := re.match(r"the following arguments are required: (.+)", text):
-        return f"Missing: {', '.join('--' + name.strip() for name in found[1].split(','))}."
+        names = ["--" + name.strip().replace("data.file", "data") for name in found[1].split(",")]
+        return f"Missing: {', '.join(names)}."
     if found := re.match(r"argument (\S+): (.*)", text):
         return f"{found[1]}: {found[2].rstrip('.')}."
     return text.rstrip(".") + "."
@@ -64,13 +65,15 @@ def _unknown_key(key: str, options: list[str]) -> str:
 
 def _expected(text: str) -> str:
     """What jsonargparse says about a wrong value, without Python's spelling of types."""
-    plain = re.sub(r"typing\.|<class '([\w.]+)'>", r"\1", text)
+    plain = re.sub(r"typing\.|<class '([\w.]+)'>", r"\1", text).replace("NoneType", "null")
     value = re.search(r"(?:Got value|Given value): (.*)$", plain)
-    if (union := re.search(r"Subtypes: \[(.*)\] Errors:", plain)) and value:
-        return f"got {value[1]!r}, expected {union[1].replace('NoneType', 'null').replace('], ', '] or ')}."
-    if (kind := re.search(r"Expected an? (.+?)\. Got value", plain)) and value:
-        return f"got {value[1]!r}, expected {kind[1]}."
-    return plain.rstrip(".") + "."
+    kinds = re.search(r"Subtypes: \[(.*)\] Errors:", plain) or re.search(r"Expected an? (.+?)\. Got value", plain)
+    if value is None or kinds is None:
+        return plain.rstrip(".") + "."
+    choices = re.findall(r"'([^']+)'", kinds[1])
+    hint = f" {nearest_hint(value[1], choices)}" if difflib.get_close_matches(value[1], choices, cutoff=0.5) else ""
+    expected = re.sub(r"Literal\[([^\]]*)\]", r"\1", kinds[1].replace("], null", "] or null"))
+    return f"got {value[1]!r}, expected {expected}.{hint}"
 
 
 def recipe_path(task: str, name_or_file: str) -> Path:

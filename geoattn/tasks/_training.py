@@ -35,8 +35,13 @@ TRAINER_OPTIONS_SET_HERE = {
 TRAINER_DEFAULTS: dict[str, Any] = {"max_epochs": 100, "devices": 1, "logger": False, "gradient_clip_val": 5.0}
 
 
-def make_trainer(options: Mapping[str, Any], callbacks: list[Callback]) -> lightning.Trainer:
+def make_trainer(options: Mapping[str, Any], callbacks: list[Callback], folder: Path) -> lightning.Trainer:
     """Lightning's Trainer on one device, silent but for our own callbacks.
+
+    Args:
+        options: of the Trainer, without those set here.
+        callbacks: all that are wanted.
+        folder: where a logger writes, if the user wants one.
 
     Raises:
         InputError: for a number of epochs or devices that cannot be used.
@@ -47,6 +52,7 @@ def make_trainer(options: Mapping[str, Any], callbacks: list[Callback]) -> light
         **options,
         callbacks=callbacks,
         plugins=[AtomicCheckpointIO()],
+        default_root_dir=folder,
         enable_progress_bar=False,
         enable_model_summary=False,
         num_sanity_val_steps=0,

@@ -34,6 +34,11 @@ __all__ = ["MoleculesModule", "Run", "audit", "demo", "fit", "predict", "run", "
 
 DEMO_MOLECULES = 800
 DEMO_NEW_MOLECULES = 200
+USAGE = {
+    "demo": "[--out DIR]",
+    "test": "--model DIR|NAME --data FILE [--rows all|test] [--out DIR] [--on-error raise|skip]",
+    "predict": "--model DIR|NAME --data FILE --out FILE.csv|.parquet [--on-error raise|skip] [--chunk-size N]",
+}
 
 test = test_file
 
@@ -126,7 +131,8 @@ def run(verb: str, arguments: list[str]) -> None:
 
 
 def _run_audit(arguments: list[str]) -> None:
-    parser = data_parser("audit", "Count what the parts of a split share: molecules, near copies, scaffolds.")
+    description = "Count what the parts of a split share: molecules, near copies, scaffolds."
+    parser = data_parser("audit", description, "--data FILE [--data.split ...] [--out FILE.csv]")
     parser.add_argument("--out", type=str | None, help="a .csv file for the counts")
     parser.add_argument("--quiet", action="store_true", help="do not show how far the reading is")
     config = parser.parse_args(expand_arguments(TASK, arguments)).as_dict()
@@ -135,6 +141,6 @@ def _run_audit(arguments: list[str]) -> None:
 
 def _run_function(verb: str, function: Callable[..., Any], arguments: list[str]) -> None:
     """A verb whose options are the arguments of a function."""
-    parser = TaskParser(f"geoattn {TASK} {verb}", (function.__doc__ or "").split("\n", 1)[0])
+    parser = TaskParser(f"geoattn {TASK} {verb}", (function.__doc__ or "").split("\n", 1)[0], USAGE[verb])
     parser.add_function_arguments(function, as_group=False, sub_configs=False)
     function(**parser.parse_args(expand_arguments(TASK, arguments, data=None)).as_dict())
