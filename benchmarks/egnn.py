@@ -14,9 +14,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from _harness import compare, print_and_save
 from torch import Tensor, nn
 
-from _harness import compare, print_and_save
 from geoattn.kernels import Neighborhood
 from geoattn.layers import EGNNLayer
 
