@@ -99,3 +99,16 @@ def test_rows_of_the_table(structures):
 def test_lengths_must_agree(structures):
     with pytest.raises(ShapeError, match="9, one per sample"):
         audit(structures, ["C"], ["1"], SPLIT)
+
+
+def test_same_distances_between_other_elements_are_another_structure():
+    """A triangle of H, C and O in which the distances H-O and C-O have changed places."""
+
+    def triangle(hydrogen_oxygen, carbon_oxygen, hydrogen_carbon=1.2):
+        cosine = (hydrogen_carbon**2 + hydrogen_oxygen**2 - carbon_oxygen**2) / (2 * hydrogen_carbon * hydrogen_oxygen)
+        oxygen = [hydrogen_oxygen * cosine, hydrogen_oxygen * np.sqrt(1 - cosine**2), 0]
+        return structure([1, 6, 8], [[0, 0, 0], [hydrogen_carbon, 0, 0], oxygen])
+
+    samples = [triangle(1.0, 1.5), triangle(1.5, 1.0), triangle(1.0, 1.5)]
+    report = audit(samples, [""] * 3, list("abc"), {"train": [0], "valid": [2], "test": [1]})
+    assert report["pairs"]["train/test"]["identical"] == 0 and report["pairs"]["train/valid"]["identical"] == 1
