@@ -77,6 +77,7 @@ class MoleculesData(lightning.LightningDataModule):
         rejected: file, line, column, value and reason of each row that cannot be used.
         preprocess: JSON values, all that is needed to featurise new molecules in the same way.
         target_transform: between the units of the file and normalised values.
+        elements: atomic numbers in the file; ``preprocess`` has those of the training part.
         notes: sentences about what was done to the data that a report should repeat.
     """
 
@@ -86,6 +87,7 @@ class MoleculesData(lightning.LightningDataModule):
     rejected: pd.DataFrame
     preprocess: dict[str, Any]
     target_transform: TargetTransform
+    elements: list[int]
     notes: list[str]
 
     def __init__(
@@ -227,7 +229,8 @@ class MoleculesData(lightning.LightningDataModule):
         for row, sample in enumerate(samples):
             sample["row"] = torch.tensor([row])
             sample["target"] = normalized[row : row + 1]
-        preprocess["elements"] = torch.nonzero(compositions.sum(dim=0)).flatten().tolist()
+        self.elements = _elements(compositions)
+        preprocess["elements"] = _elements(compositions[train])  # what it was trained on: others are refused later
         if preprocess["descriptors"] is not None:
             preprocess["descriptors"] = self._normalize_descriptors(samples, preprocess["descriptors"]["names"])
 
@@ -258,3 +261,8 @@ def cache_folder(cache_dir: str | None) -> Path | None:
     if cache_dir is None:
         return default_folder()
     return None if cache_dir.lower() == "none" else Path(cache_dir)
+
+
+def _elements(compositions: torch.Tensor) -> list[int]:
+    """Atomic numbers that occur in ``compositions [M, elements]``."""
+    return torch.nonzero(compositions.sum(dim=0)).flatten().tolist()

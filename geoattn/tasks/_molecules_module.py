@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
 from typing import Any, Literal
 
 import lightning
@@ -76,7 +75,7 @@ class MoleculesModule(lightning.LightningModule):
         )
         self.network: nn.Module
         if data.preprocess["graph"] == EGNNModel.graph:
-            self.network = EGNNModel(**shared, **_egnn_dimensions(data.preprocess), num_rbf=num_rbf)
+            self.network = EGNNModel(**shared, **_egnn_dimensions(data), num_rbf=num_rbf)
         else:
             self.network = GraphAttentionModel(**shared, **_graph_dimensions(data), num_heads=num_heads)
         self.averaged = copy.deepcopy(self.network).requires_grad_(False).eval()
@@ -132,12 +131,13 @@ class MoleculesModule(lightning.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 
-def _egnn_dimensions(preprocess: Mapping[str, Any]) -> dict[str, Any]:
+def _egnn_dimensions(data: MoleculesData) -> dict[str, Any]:
+    preprocess = data.preprocess
     if preprocess["cutoff"] is None:
         raise InputError("data.cutoff: egnn needs a cutoff in angstrom, e.g. --data.cutoff 6.")
     if preprocess["descriptors"] is not None:
         raise InputError("data.descriptors: egnn takes no descriptors. Leave them out, or use graph-attention.")
-    return {"elements": preprocess["elements"], "cutoff": preprocess["cutoff"]}
+    return {"elements": data.elements, "cutoff": preprocess["cutoff"]}
 
 
 def _graph_dimensions(data: MoleculesData) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from geoattn.datasets.molecules import MoleculesData, read_chunks
 from geoattn.domains.molecules.targets import TargetTransform, composition
 from geoattn.errors import InputError
 
-SMILES = ["CCO", "c1ccccc1", "CC(=O)O", "CCN", "C1CCCCC1", "OCCO", "CC#N", "c1ccncc1", "CCCl", "CSC", "CCC", "CO"]
+SMILES = ["CCO", "c1ccccc1", "CC(=O)O", "CCN", "C1CCCCC1", "OCCO", "CC#N", "c1ccncc1", "CCCl", "CNC", "CCC", "CO"]
 
 
 def write_csv(path, smiles=SMILES, **columns):
@@ -69,14 +69,15 @@ def test_normalisation_comes_from_the_training_rows(tmp_path):
 
 def test_preprocess_is_json_and_featurises_the_same(tmp_path):
     """What the model folder keeps gives the same graphs back, descriptors included."""
-    file = write_csv(tmp_path / "a.csv")
-    data = load(file, descriptors=True)
+    parts = ["train"] * 10 + ["valid", "test"]
+    file = write_csv(tmp_path / "a.csv", y=np.arange(12) / 2, part=parts)
+    data = load(file, targets=["y"], split="column:part", descriptors=True)
     preprocess = json.loads(json.dumps(data.preprocess))
     chunk = next(read_chunks(file, preprocess, need_targets=True))
     for trained, predicted in zip(data.samples, chunk.samples, strict=True):
         for key in ("x", "edge_index", "edge_attr", "descriptors", "y", "row"):
             assert torch.equal(trained[key], predicted[key]), key
-    pd.testing.assert_frame_equal(chunk.table, data.table)
+    pd.testing.assert_frame_equal(chunk.table, data.table[chunk.table.columns])
 
 
 def test_descriptors_are_normalised_on_training_rows(tmp_path):
@@ -303,7 +304,7 @@ def test_a_molecule_does_not_depend_on_its_batch(tmp_path):
 def test_unknown_element_in_prediction(tmp_path):
     data = load(write_csv(tmp_path / "a.csv"))
     file = write_csv(tmp_path / "new.csv", smiles=["CC", "CBr", "C[Si](C)(C)I"])
-    with pytest.raises(InputError, match=r"new.csv:3: element = 'Br': the model knows only C N O S Cl"):
+    with pytest.raises(InputError, match=r"new.csv:3: element = 'Br': the model knows only C N O Cl"):
         list(read_chunks(file, data.preprocess))
     (chunk,) = read_chunks(file, data.preprocess, on_error="skip")
     assert chunk.rejected[["line", "value"]].values.tolist() == [[3, "Br"], [4, "Si, I"]]
@@ -373,3 +374,11 @@ def _large_file(path, num):
         for text in smiles:
             writer.write(Chem.MolFromSmiles(text))
     return path
+
+
+def test_elements_outside_the_training_part_are_unknown(tmp_path):
+    smiles = ["CO", "CCO", "CCCO", "CCCCO", "CCCCCO", "CS"]
+    file = write_csv(tmp_path / "a.csv", smiles=smiles, y=range(6), part=["train"] * 4 + ["valid", "test"])
+    data = load(file, split="column:part")
+    assert data.preprocess["elements"] == [6, 8]
+    assert data.elements == [6, 8, 16]
