@@ -8,13 +8,15 @@ from typing import Any
 import torch
 
 
-def operation(fake: Callable[..., Any]) -> Any:
+def operation(fake: Callable[..., Any] | None = None, *, strided: bool = False) -> Any:
     """Make ``geoattn::<name>`` of a function that returns empty results of the right shape.
 
     The operation runs the function of the same name in ``cpu.py`` or ``cuda.py`` beside the file of ``fake``, which
-    are imported by the first call: until then neither numba nor triton is needed. Tensors reach them contiguous,
-    detached from autograd.
+    are imported by the first call: until then neither numba nor triton is needed. Tensors reach them detached from
+    autograd, and contiguous, unless with ``@operation(strided=True)`` the functions take them as they are.
     """
+    if fake is None:
+        return functools.partial(operation, strided=strided)
 
     def implementation(module: str) -> Callable[..., Any]:
         @functools.cache
@@ -22,7 +24,10 @@ def operation(fake: Callable[..., Any]) -> Any:
             return getattr(importlib.import_module(f"{fake.__module__}.{module}"), fake.__name__)
 
         def run(*args: Any) -> Any:
-            return function()(*(a.detach().contiguous() if isinstance(a, torch.Tensor) else a for a in args))
+            args = tuple(a.detach() if isinstance(a, torch.Tensor) else a for a in args)
+            if not strided:
+                args = tuple(a.contiguous() if isinstance(a, torch.Tensor) else a for a in args)
+            return function()(*args)
 
         return run
 

@@ -31,8 +31,9 @@ def compare(function, leaves, wanted):
     for a, b in zip(*found, strict=True):
         torch.testing.assert_close(a, b, **tolerance[a.dtype])
 
-# a hub of more edges than a tile holds and isolated targets; no edges; one edge
-hub = torch.stack([torch.arange(45) % 3, torch.arange(45).clamp(min=40) - 40])
+# hubs of more edges than a tile holds at both ends, and isolated targets; no edges; one edge
+order = torch.arange(45)
+hub = torch.stack([order % 3 * (order >= 30), order.clamp(min=40) - 40])
 graphs = [(hub, 7, 4), (hub[:, :0], 2, 2), (hub[:, :1], 1, 1)]
 # padded heads and widths; two programs of heads; several tiles
 sizes = {torch.float32: [(3, 5, 2), (5, 128, 3), (8, 16, 16)], torch.float64: [(2, 3, 4)]}
@@ -51,6 +52,11 @@ nbr = Neighborhood.from_edge_index(hub, 7, 4)
 q, k, v, bias = (torch.randn(*shape) for shape in ((7, 2, 4), (4, 2, 4), (4, 2, 3), (45, 2)))
 for wanted in ((True, False, False, False), (False, True, False, False), (False, False, True, True)):
     compare(lambda q, k, v, bias: neighbor_attention(q, k, v, nbr, bias), (q, k, v, bias), wanted)
+packed = torch.randn(5, 3, 2, 8)  # rows that do not follow one another
+square = Neighborhood.from_edge_index(hub, 5)
+compare(lambda x: neighbor_attention(*x.unbind(1), square), (packed,), (True,))
+per_edge = torch.randn(45, 2, 2, 8)
+compare(lambda x, q: neighbor_attention(q, *x.unbind(1), square, kv="edge"), (per_edge, packed[:, 0]), (True, True))
 k[1] = torch.nan  # stays with the targets that have this source
 reached = [i in nbr.target[nbr.source == 1] for i in range(7)]
 assert neighbor_attention(q, k, v, nbr).isnan()[:, 0, 0].tolist() == reached
@@ -73,6 +79,7 @@ for kernel in kernels.values():
     for real, accumulator in (("bf16", tl.float32), ("fp64", tl.float64)):
         used = {n: v for n, v in (constants | {"DTYPE": accumulator}).items() if n in kernel.arg_names}
         kinds = dict.fromkeys(("row_ptr", "other", "edge_id"), "*i64")
+        kinds |= dict.fromkeys(("q_stride", "k_stride", "v_stride"), "i32")
         kinds |= dict.fromkeys(("lse", "mean"), "*fp64" if real == "fp64" else "*fp32")
         types = {n: "constexpr" if n in used else kinds.get(n, "*" + real) for n in kernel.arg_names}
         places = {(kernel.arg_names.index(n),): value for n, value in used.items()}

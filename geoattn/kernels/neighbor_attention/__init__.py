@@ -96,7 +96,7 @@ def _check(q: Tensor, k: Tensor, v: Tensor, nbr: Neighborhood, bias: Tensor | No
             raise ShapeError("bias", f"shape {tuple(bias.shape)}", f"[E, H] with H as in q, {tuple(q.shape)}")
 
 
-@operation
+@operation(strided=True)
 def attention_rows(
     q: Tensor,
     k: Tensor,
@@ -120,7 +120,7 @@ def attention_rows(
     return q.new_empty(q.shape[0], q.shape[1], v.shape[2]), lse
 
 
-@operation
+@operation(strided=True)
 def attention_rows_backward(
     grad: Tensor,
     q: Tensor,

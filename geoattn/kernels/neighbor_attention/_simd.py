@@ -239,21 +239,20 @@ class _Lanes:
 
 
 @intrinsic
-def prefetch_row(typing, rows, row):
-    """Ask for ``rows[row]`` to be brought into the second-level cache; the first has too few requests in flight."""
+def prefetch_row(typing, rows, row, length):
+    """Ask for ``rows[row, :length]`` in the second-level cache; the first has too few requests in flight."""
 
     def generate(context, builder, signature, args):
-        array = context.make_array(signature.args[0])(context, builder, args[0])
-        stride = cgutils.unpack_tuple(builder, array.strides)[0]
-        byte_pointer = ir.IntType(8).as_pointer()
-        first = builder.gep(builder.bitcast(array.data, byte_pointer), [builder.mul(args[1], stride)])
+        lanes = _Lanes(context, builder, signature, args, signature.args[0].dtype)
+        first, byte_pointer = lanes.place(0), ir.IntType(8).as_pointer()
         function_type = ir.FunctionType(ir.VoidType(), [byte_pointer, _I32, _I32, _I32])
         function = builder.module.declare_intrinsic("llvm.prefetch", [byte_pointer], function_type)
-        with cgutils.for_range_slice(builder, _I64(0), stride, _I64(CACHE_LINE), intp=_I64) as (offset, _):
-            builder.call(function, [builder.gep(first, [offset]), _I32(0), _I32(_SECOND_LEVEL), _I32(1)])
+        with lanes.loop(_I64(0), args[2], _I64(8 * CACHE_LINE // _bits(lanes.scalar))) as (offset, _):
+            address = builder.bitcast(lanes.offset(first, offset), byte_pointer)
+            builder.call(function, [address, _I32(0), _I32(_SECOND_LEVEL), _I32(1)])
         return context.get_dummy_value()
 
-    return types.void(rows, row), generate
+    return types.void(rows, types.int64, types.int64), generate
 
 
 def _generate_dot_heads(subtract: bool):

@@ -105,8 +105,8 @@ def _kernels(literal_dim: int):
                 for e in range(start, start + count):
                     at = (e - start) * padded
                     if e + AHEAD < row.shape[0]:
-                        prefetch_row(k, row[e + AHEAD])
-                        prefetch_row(v, row[e + AHEAD])
+                        prefetch_row(k, row[e + AHEAD], heads * dim_k)
+                        prefetch_row(v, row[e + AHEAD], heads * dim_v)
                     dot_heads(query, 0, k, row[e], heads, dim_k, logit, at)
                     if bias.shape[0] > 0:
                         add_scaled(logit, at, 0, heads, 1, bias, edge_id[e])
@@ -140,8 +140,8 @@ def _kernels(literal_dim: int):
                 for e in range(start, start + count):
                     at = (e - start) * padded
                     if e + AHEAD < row.shape[0]:
-                        prefetch_row(k, row[e + AHEAD])
-                        prefetch_row(v, row[e + AHEAD])
+                        prefetch_row(k, row[e + AHEAD], heads * dim_k)
+                        prefetch_row(v, row[e + AHEAD], heads * dim_v)
                     dot_heads_minus(query, 0, k, row[e], heads, dim_k, p, at, lse_mean, i, 0)
                     dot_heads_minus(grad, i, v, row[e], heads, dim_v, ds, at, lse_mean, i, heads)
                     if bias.shape[0] > 0:
@@ -185,9 +185,9 @@ def _kernels(literal_dim: int):
                 for e in range(start, start + count):
                     at, i = (e - start) * padded, target[e]
                     if e + AHEAD < target.shape[0]:
-                        prefetch_row(q, target[e + AHEAD])
-                        prefetch_row(grad, target[e + AHEAD])
-                        prefetch_row(lse_mean, target[e + AHEAD])
+                        prefetch_row(q, target[e + AHEAD], heads * dim_k)
+                        prefetch_row(grad, target[e + AHEAD], heads * dim_v)
+                        prefetch_row(lse_mean, target[e + AHEAD], 2 * heads)
                     dot_heads_minus(key, 0, q, i, heads, dim_k, p, at, lse_mean, i, 0)
                     if want_k:
                         dot_heads_minus(v, j, grad, i, heads, dim_v, ds, at, lse_mean, i, heads)
@@ -225,8 +225,16 @@ def _empty(*shape: int, like: Tensor) -> Tensor:
 
 
 def _rows(x: Tensor) -> np.ndarray:
-    """``[N, ...]`` as a numpy matrix ``[N, width]`` on the same memory."""
-    return x.view(x.shape[0], math.prod(x.shape[1:])).numpy()
+    """``[N, ...]`` as a numpy matrix whose rows begin where those of ``x`` begin, without a copy if that can be.
+
+    Rows of the matrix may be longer than those of ``x``: if it is one of q, k, v packed in one tensor, they reach into
+    the others, the last one beyond the end. The kernels read no more of a row than belongs to ``x``.
+    """
+    width = math.prod(x.shape[1:])
+    if x.is_contiguous() or x.stride(0) < width or not x[0].is_contiguous():
+        return x.contiguous().view(x.shape[0], width).numpy()
+    shape, stride = (x.shape[0], x.stride(0)), (x.stride(0) * x.itemsize, x.itemsize)
+    return np.lib.stride_tricks.as_strided(x.numpy(), shape, stride)
 
 
 def attention_rows(

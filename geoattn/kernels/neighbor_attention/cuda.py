@@ -1,8 +1,8 @@
 """`neighbor_attention` in Triton: one program per row of edges and block of heads, no atomics.
 
 A program holds a tile ``[edges, heads, channels]`` of k and of v, read in whole rows; the bytes of these rows are what
-the kernels wait for. As on the CPU, the gradients of k and v per node come from a second pass, over the transposed
-graph, which computes the probabilities anew from the rows it reads anyway.
+the kernels wait for. q, k and v may be parts of one packed tensor. As on the CPU, the gradients of k and v per node
+come from a second pass, over the transposed graph, which computes the probabilities anew from the rows it reads anyway.
 """
 
 # mypy: disable-error-code=no-untyped-def
@@ -27,28 +27,28 @@ def _row_of_edges(row_ptr, HEADS: tl.constexpr, BLOCK_H: tl.constexpr):
 
 
 @triton.jit
-def _of_node(node, head, HEADS: tl.constexpr, DIM: tl.constexpr, BLOCK: tl.constexpr):
-    """Offsets ``[BLOCK_H, BLOCK]`` of one node's row in ``[., HEADS, DIM]``, and which of them exist."""
+def _of_node(node, stride, head, HEADS: tl.constexpr, DIM: tl.constexpr, BLOCK: tl.constexpr):
+    """Offsets ``[BLOCK_H, BLOCK]`` of one node's row, of ``HEADS`` times ``DIM`` numbers, and which of them exist."""
     channel = tl.arange(0, BLOCK)
-    offset = node * (HEADS * DIM) + head[:, None] * DIM + channel[None, :]
+    offset = node * stride + head[:, None] * DIM + channel[None, :]
     return offset, (head < HEADS)[:, None] & (channel < DIM)[None, :]
 
 
 @triton.jit
-def _of_edges(line, inside, head, HEADS: tl.constexpr, DIM: tl.constexpr, BLOCK: tl.constexpr):
-    """Offsets ``[BLOCK_E, BLOCK_H, BLOCK]`` of the edges' lines in ``[., HEADS, DIM]``, and which of them exist."""
-    offset, mask = _of_node(0, head, HEADS, DIM, BLOCK)
-    return line[:, None, None] * (HEADS * DIM) + offset[None, :, :], inside[:, None, None] & mask[None, :, :]
+def _of_edges(line, inside, stride, head, HEADS: tl.constexpr, DIM: tl.constexpr, BLOCK: tl.constexpr):
+    """Offsets ``[BLOCK_E, BLOCK_H, BLOCK]`` of the edges' rows, and which of them exist."""
+    offset, mask = _of_node(0, 0, head, HEADS, DIM, BLOCK)
+    return (line * stride)[:, None, None] + offset[None, :, :], inside[:, None, None] & mask[None, :, :]
 
 
 @triton.jit
 def attention_rows_fwd_kernel(
-    row_ptr, other, edge_id, q, k, v, bias, out, lse,
+    row_ptr, other, edge_id, q, k, v, bias, q_stride, k_stride, v_stride, out, lse,
     SCALE: tl.constexpr, HAS_BIAS: tl.constexpr, DTYPE: tl.constexpr, HEADS: tl.constexpr, DIM_K: tl.constexpr,
     DIM_V: tl.constexpr, BLOCK_E: tl.constexpr, BLOCK_H: tl.constexpr, BLOCK_K: tl.constexpr, BLOCK_V: tl.constexpr,
 ):  # fmt: skip
     i, start, stop, head, valid = _row_of_edges(row_ptr, HEADS, BLOCK_H)
-    place, exists = _of_node(i, head, HEADS, DIM_K, BLOCK_K)
+    place, exists = _of_node(i, q_stride, head, HEADS, DIM_K, BLOCK_K)
     query = tl.load(q + place, mask=exists, other=0).to(DTYPE) * SCALE
     peak = tl.full([BLOCK_H], float("-inf"), DTYPE)
     total = tl.zeros([BLOCK_H], DTYPE)
@@ -59,9 +59,9 @@ def attention_rows_fwd_kernel(
         edge = at + tl.arange(0, BLOCK_E)
         inside = edge < stop
         line = tl.load(other + edge, mask=inside, other=0)
-        place_k, mask_k = _of_edges(line, inside, head, HEADS, DIM_K, BLOCK_K)
+        place_k, mask_k = _of_edges(line, inside, k_stride, head, HEADS, DIM_K, BLOCK_K)
         key = tl.load(k + place_k, mask=mask_k, other=0).to(DTYPE)
-        place_v, mask_v = _of_edges(line, inside, head, HEADS, DIM_V, BLOCK_V)
+        place_v, mask_v = _of_edges(line, inside, v_stride, head, HEADS, DIM_V, BLOCK_V)
         value = tl.load(v + place_v, mask=mask_v, other=0).to(DTYPE)
         logit = tl.sum(query[None, :, :] * key, 2)
         there = inside[:, None] & valid[None, :]
@@ -77,25 +77,26 @@ def attention_rows_fwd_kernel(
         peak = larger
         at += BLOCK_E
     total = tl.where(total == 0, 1.0, total)  # no edge, or every edge masked
-    place_o, exists_o = _of_node(i, head, HEADS, DIM_V, BLOCK_V)
+    place_o, exists_o = _of_node(i, HEADS * DIM_V, head, HEADS, DIM_V, BLOCK_V)
     tl.store(out + place_o, result / total[:, None], mask=exists_o)
     tl.store(lse + i * HEADS + head, shift + tl.log(total), mask=valid)
 
 
 @triton.jit
 def attention_by_target_bwd_kernel(
-    row_ptr, other, edge_id, q, k, v, bias, out, lse, grad, mean, grad_q, grad_bias, edge_grad_k, edge_grad_v,
+    row_ptr, other, edge_id, q, k, v, bias, q_stride, k_stride, v_stride, out, lse, grad, mean,
+    grad_q, grad_bias, edge_grad_k, edge_grad_v,
     WANT_Q: tl.constexpr, WANT_BIAS: tl.constexpr, WANT_EDGE_K: tl.constexpr, WANT_EDGE_V: tl.constexpr,
     SCALE: tl.constexpr, HAS_BIAS: tl.constexpr, DTYPE: tl.constexpr, HEADS: tl.constexpr, DIM_K: tl.constexpr,
     DIM_V: tl.constexpr, BLOCK_E: tl.constexpr, BLOCK_H: tl.constexpr, BLOCK_K: tl.constexpr, BLOCK_V: tl.constexpr,
 ):  # fmt: skip
     i, start, stop, head, valid = _row_of_edges(row_ptr, HEADS, BLOCK_H)
-    place_o, exists_o = _of_node(i, head, HEADS, DIM_V, BLOCK_V)
+    place_o, exists_o = _of_node(i, HEADS * DIM_V, head, HEADS, DIM_V, BLOCK_V)
     slope = tl.load(grad + place_o, mask=exists_o, other=0).to(DTYPE)
     average = tl.sum(slope * tl.load(out + place_o, mask=exists_o, other=0).to(DTYPE), 1)
     tl.store(mean + i * HEADS + head, average, mask=valid)
     if WANT_Q or WANT_BIAS or WANT_EDGE_K or WANT_EDGE_V:
-        place, exists = _of_node(i, head, HEADS, DIM_K, BLOCK_K)
+        place, exists = _of_node(i, q_stride, head, HEADS, DIM_K, BLOCK_K)
         query = tl.load(q + place, mask=exists, other=0).to(DTYPE) * SCALE
         norm = tl.load(lse + i * HEADS + head, mask=valid, other=0)
         result = tl.zeros([BLOCK_H, BLOCK_K], DTYPE)
@@ -104,9 +105,9 @@ def attention_by_target_bwd_kernel(
             edge = at + tl.arange(0, BLOCK_E)
             inside = edge < stop
             line = tl.load(other + edge, mask=inside, other=0)
-            place_k, mask_k = _of_edges(line, inside, head, HEADS, DIM_K, BLOCK_K)
+            place_k, mask_k = _of_edges(line, inside, k_stride, head, HEADS, DIM_K, BLOCK_K)
             key = tl.load(k + place_k, mask=mask_k, other=0).to(DTYPE)
-            place_v, mask_v = _of_edges(line, inside, head, HEADS, DIM_V, BLOCK_V)
+            place_v, mask_v = _of_edges(line, inside, v_stride, head, HEADS, DIM_V, BLOCK_V)
             value = tl.load(v + place_v, mask=mask_v, other=0).to(DTYPE)
             logit = tl.sum(query[None, :, :] * key, 2)
             there = inside[:, None] & valid[None, :]
@@ -120,24 +121,27 @@ def attention_by_target_bwd_kernel(
             if WANT_BIAS:
                 tl.store(grad_bias + caller, ds, mask=there)
             if WANT_EDGE_K:
-                tl.store(edge_grad_k + place_k, ds[:, :, None] * query[None, :, :], mask=mask_k)
+                place_e, mask_e = _of_edges(line, inside, HEADS * DIM_K, head, HEADS, DIM_K, BLOCK_K)
+                tl.store(edge_grad_k + place_e, ds[:, :, None] * query[None, :, :], mask=mask_e)
             if WANT_EDGE_V:
-                tl.store(edge_grad_v + place_v, p[:, :, None] * slope[None, :, :], mask=mask_v)
+                place_f, mask_f = _of_edges(line, inside, HEADS * DIM_V, head, HEADS, DIM_V, BLOCK_V)
+                tl.store(edge_grad_v + place_f, p[:, :, None] * slope[None, :, :], mask=mask_f)
             at += BLOCK_E
         if WANT_Q:
-            tl.store(grad_q + place, result * SCALE, mask=exists)
+            place_g, exists_g = _of_node(i, HEADS * DIM_K, head, HEADS, DIM_K, BLOCK_K)
+            tl.store(grad_q + place_g, result * SCALE, mask=exists_g)
 
 
 @triton.jit
 def attention_by_source_bwd_kernel(
-    row_ptr, other, edge_id, q, k, v, bias, lse, grad, mean, grad_k, grad_v,
+    row_ptr, other, edge_id, q, k, v, bias, q_stride, k_stride, v_stride, lse, grad, mean, grad_k, grad_v,
     WANT_K: tl.constexpr, WANT_V: tl.constexpr,
     SCALE: tl.constexpr, HAS_BIAS: tl.constexpr, DTYPE: tl.constexpr, HEADS: tl.constexpr, DIM_K: tl.constexpr,
     DIM_V: tl.constexpr, BLOCK_E: tl.constexpr, BLOCK_H: tl.constexpr, BLOCK_K: tl.constexpr, BLOCK_V: tl.constexpr,
 ):  # fmt: skip
     j, start, stop, head, valid = _row_of_edges(row_ptr, HEADS, BLOCK_H)
-    place_k, exists_k = _of_node(j, head, HEADS, DIM_K, BLOCK_K)
-    place_v, exists_v = _of_node(j, head, HEADS, DIM_V, BLOCK_V)
+    place_k, exists_k = _of_node(j, k_stride, head, HEADS, DIM_K, BLOCK_K)
+    place_v, exists_v = _of_node(j, v_stride, head, HEADS, DIM_V, BLOCK_V)
     key = tl.load(k + place_k, mask=exists_k, other=0).to(DTYPE) * SCALE
     value = tl.load(v + place_v, mask=exists_v, other=0).to(DTYPE)
     result_k = tl.zeros([BLOCK_H, BLOCK_K], DTYPE)
@@ -147,9 +151,9 @@ def attention_by_source_bwd_kernel(
         edge = at + tl.arange(0, BLOCK_E)
         inside = edge < stop
         line = tl.load(other + edge, mask=inside, other=0)
-        place_q, mask_q = _of_edges(line, inside, head, HEADS, DIM_K, BLOCK_K)
+        place_q, mask_q = _of_edges(line, inside, q_stride, head, HEADS, DIM_K, BLOCK_K)
         query = tl.load(q + place_q, mask=mask_q, other=0).to(DTYPE)
-        place_o, mask_o = _of_edges(line, inside, head, HEADS, DIM_V, BLOCK_V)
+        place_o, mask_o = _of_edges(line, inside, HEADS * DIM_V, head, HEADS, DIM_V, BLOCK_V)
         slope = tl.load(grad + place_o, mask=mask_o, other=0).to(DTYPE)
         there = inside[:, None] & valid[None, :]
         target = line[:, None] * HEADS + head[None, :]
@@ -166,9 +170,11 @@ def attention_by_source_bwd_kernel(
             result_v += tl.sum(p[:, :, None] * slope, 0)
         at += BLOCK_E
     if WANT_K:
-        tl.store(grad_k + place_k, result_k * SCALE, mask=exists_k)
+        place_g, exists_g = _of_node(j, HEADS * DIM_K, head, HEADS, DIM_K, BLOCK_K)
+        tl.store(grad_k + place_g, result_k * SCALE, mask=exists_g)
     if WANT_V:
-        tl.store(grad_v + place_v, result_v, mask=exists_v)
+        place_h, exists_h = _of_node(j, HEADS * DIM_V, head, HEADS, DIM_V, BLOCK_V)
+        tl.store(grad_v + place_h, result_v, mask=exists_h)
 
 
 def attention_rows(
@@ -215,7 +221,7 @@ def attention_rows_backward(
     inputs = zip((q, k, v, bias), want, strict=True)
     grad_q, grad_k, grad_v, grad_bias = (q.new_empty((0, 1) if x is None or not w else x.shape) for x, w in inputs)
     want_q, want_k, want_v, want_bias = want
-    per_edge, mean = kv == "edge", torch.empty_like(lse)
+    per_edge, mean, grad = kv == "edge", torch.empty_like(lse), grad.contiguous()
     _launch(
         attention_by_target_bwd_kernel, (row_ptr, edge_id if per_edge else source, edge_id), (q, k, v, bias), scale,
         out, lse, grad, mean, grad_q, grad_bias, grad_k, grad_v,
@@ -238,7 +244,8 @@ def _launch(
     **wanted: bool,
 ) -> None:
     """Run ``kernel`` for all rows of edges; accumulates in float32, for float64 in float64."""
-    q, k, v, bias = inputs
+    q, k, v = (x if x.stride()[1:] == (x.shape[2], 1) else x.contiguous() for x in inputs[:3])
+    bias = inputs[3]
     rows, heads, dim_k, dim_v = edges[0].shape[0] - 1, q.shape[1], q.shape[2], v.shape[2]
     if rows == 0 or heads == 0:
         return
@@ -253,5 +260,6 @@ def _launch(
     warps = max(1, min(8, block_e * block_h * widest // NUMBERS_PER_WARP))
     grid = (rows, triton.cdiv(heads, block_h))
     with torch.cuda.device_of(q):
-        arrays = (*edges, q, k, v, q if bias is None else bias)
+        strides = (x.stride(0) for x in (q, k, v))
+        arrays = (*edges, q, k, v, q if bias is None else bias.contiguous(), *strides)
         kernel[grid](*arrays, *others, **wanted, **constants, num_warps=warps, enable_fp_fusion=True)
