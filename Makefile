@@ -3,13 +3,14 @@
 #   make test      lint, layering, types and the tests, slow ones left out
 #   make test-all  the same with the slow ones
 #   make lint | bench | docs | clean
+# ARGS goes to the command: make demo ARGS="--out runs/first", make test ARGS="tests/layers -x".
 
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
-# One thread in each test process; tests about threads set their own. JOBS=0 runs the tests in this process.
-JOBS ?= $(shell nproc 2>/dev/null || echo 2)
-PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS)
+# One process per core with one thread each; tests about threads set their own. JOBS=0 runs them in one process.
+JOBS ?= logical
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --maxprocesses 8
 
 .PHONY: demo test test-all lint bench docs clean
 
@@ -29,7 +30,10 @@ lint: $(INSTALLED)
 	$(BIN)/mypy
 
 bench: $(INSTALLED)
-	@set -e; for script in benchmarks/bench_*.py; do echo "== $$script"; $(BIN)/python $$script; done
+	$(BIN)/python benchmarks/attention.py $(ARGS)
+	$(BIN)/python benchmarks/segment.py $(ARGS)
+	$(BIN)/python benchmarks/search.py $(ARGS)
+	$(BIN)/python benchmarks/egnn.py $(ARGS) $(PEERS)
 
 docs: $(INSTALLED)
 	$(BIN)/mkdocs build --strict
