@@ -27,7 +27,7 @@ class EdgeGeometry(NamedTuple):
     vector: Tensor
     radial: Tensor
     weight: Tensor
-    count: Tensor
+    count: Tensor  # type: ignore[assignment]  # hides tuple.count
 
 
 def edge_geometry(
@@ -174,7 +174,9 @@ class EGNNLayer(nn.Module):
             if isinstance(module, nn.Linear):
                 module.reset_parameters()
         if self.pos_mlp is not None:
-            nn.init.xavier_uniform_(self.pos_mlp[-1].weight, gain=0.001)
+            last = self.pos_mlp[-1]
+            assert isinstance(last, nn.Linear)
+            nn.init.xavier_uniform_(last.weight, gain=0.001)
 
     def forward(
         self,

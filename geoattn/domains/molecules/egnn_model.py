@@ -38,6 +38,7 @@ class EGNNModel(nn.Module):
     """
 
     graph = "3d"
+    position_of: Tensor
 
     def __init__(
         self,

@@ -49,13 +49,13 @@ def gather_silu(at_target: Tensor, at_source: Tensor, at_edge: Tensor, nbr: Neig
     dtype = compute_dtype(at_target, at_source, at_edge)
     chosen = choose("gather_silu", at_edge.to(dtype))
     working = working_dtype(chosen, dtype)
-    parts = [part.to(working) for part in (at_target, at_source, nbr.to_csr_order(at_edge))]
+    a, b, c = at_target.to(working), at_source.to(working), nbr.to_csr_order(at_edge).to(working)
     if chosen == "reference":
-        out = reference.gather_silu(*parts, nbr.source, nbr.target)
+        out = reference.gather_silu(a, b, c, nbr.source, nbr.target)
     else:
-        wants_source = torch.is_grad_enabled() and parts[1].requires_grad
+        wants_source = torch.is_grad_enabled() and b.requires_grad
         by_source = (nbr.source_ptr, nbr.source_order) if wants_source else (None, None)
-        out = gather_add_silu(*parts, nbr.row_ptr, nbr.source, nbr.target, *by_source)
+        out = gather_add_silu(a, b, c, nbr.row_ptr, nbr.source, nbr.target, *by_source)
     return nbr.to_caller_order(out.to(dtype))
 
 
