@@ -16,7 +16,7 @@ from geoattn.datasets.molecule_files import Columns
 from geoattn.datasets.molecules import read_chunks
 from geoattn.datasets.rejections import OnError
 from geoattn.domains.metrics import evaluate, evaluate_targets
-from geoattn.domains.molecules.targets import TargetTransform
+from geoattn.domains.molecules.targets import Kind, TargetTransform
 from geoattn.errors import InputError
 from geoattn.tasks._molecules_evaluate import (
     baseline_predictions,
@@ -142,7 +142,7 @@ def _test_rows(keys: Sequence[str], split: Mapping[str, Any], data: str) -> list
 
 
 def _baselines(
-    file: Measured, y: np.ndarray, task: str, split: Mapping[str, Any], chosen: Sequence[int]
+    file: Measured, y: np.ndarray, task: Kind, split: Mapping[str, Any], chosen: Sequence[int]
 ) -> dict[str, Any]:
     """Baselines fitted to the training part; nothing if the file does not have all of it."""
     wanted = set(split["keys"]["train"])
