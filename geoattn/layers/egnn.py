@@ -64,9 +64,9 @@ class EGNNLayer(nn.Module):
     r"""E(n)-equivariant graph convolution of Satorras, Hoogeboom and Welling.
 
     .. math::
-        m_{ij} &= u_{ij}\,\phi_e(h_i, h_j, \|x_i - x_j\|^2, a_{ij}) \\
-        x_i' &= x_i + C_i \sum_{j \ne i} (x_i - x_j)\,\phi_x(m_{ij}) \\
-        h_i' &= h_i + \phi_h\big(h_i, \textstyle\sum_{j \ne i} m_{ij}\big)
+        m_{ij} &= \phi_e(h_i, h_j, \|x_i - x_j\|^2, a_{ij}) \\
+        x_i' &= x_i + C_i \sum_{j \ne i} u_{ij}\,(x_i - x_j)\,\phi_x(m_{ij}) \\
+        h_i' &= h_i + \phi_h\big(h_i, \textstyle\sum_{j \ne i} u_{ij}\,m_{ij}\big)
 
     with an optional gate :math:`m_{ij} \leftarrow \sigma(w \cdot m_{ij} + b)\, m_{ij}` (called attention in the paper,
     but neighbours do not compete), and :math:`u_{ij}` the cutoff's envelope, 1 without a cutoff. With velocities
@@ -209,12 +209,13 @@ class EGNNLayer(nn.Module):
         if edge_attr is not None:
             edge_attr = nbr.to_csr_order(edge_attr)
         nbr = nbr.in_csr_order()
-        message, factor = self.message(x, nbr, geometry, edge_attr)
-        received = gather_scatter(message, factor[:, 0], nbr.with_edges_as_sources())
+        message, gate = self.message(x, nbr, geometry, edge_attr)
+        weight = geometry.weight.to(message.dtype) if gate is None else gate * geometry.weight
+        received = gather_scatter(message, weight[:, 0], nbr.with_edges_as_sources())
         x_out = self.update(x, received, node_attr)
         if self.pos_mlp is None:
             return x_out, pos
-        step = self.position_step(message * factor, nbr, geometry)
+        step = self.position_step(message if gate is None else gate * message, nbr, geometry)
         if self.velocity_mlp is None:
             return x_out, pos + step
         vel_out = self.velocity_mlp(x).to(pos.dtype) * vel + step
@@ -222,8 +223,8 @@ class EGNNLayer(nn.Module):
 
     def message(
         self, x: Tensor, nbr: Neighborhood, geometry: EdgeGeometry, edge_attr: Tensor | None
-    ) -> tuple[Tensor, Tensor]:
-        """Messages ``[E, M]`` before, and their factors ``[E, 1]`` from, gate and envelope; in CSR order."""
+    ) -> tuple[Tensor, Tensor | None]:
+        """Messages ``[E, M]`` before the gate, and the gate ``[E, 1]`` if there is one; in CSR order."""
         widths = [self.in_channels, self.in_channels, self.radial_channels + self.edge_channels]
         w_target, w_source, w_edge = self.edge_in.weight.split(widths, dim=1)
         edge = geometry.radial if edge_attr is None else torch.cat([geometry.radial, edge_attr], dim=-1)
@@ -234,8 +235,7 @@ class EGNNLayer(nn.Module):
             nbr,
         )
         message = functional.silu(self.edge_out(hidden))
-        factor = geometry.weight.to(message.dtype)
-        return message, factor if self.gate is None else factor * torch.sigmoid(self.gate(message))
+        return message, None if self.gate is None else torch.sigmoid(self.gate(message))
 
     def update(self, x: Tensor, received: Tensor, node_attr: Tensor | None) -> Tensor:
         """``h_i' [N, out_channels]`` from the summed messages ``received [N, M]``."""
@@ -244,7 +244,7 @@ class EGNNLayer(nn.Module):
         return x + out if self.residual else out
 
     def position_step(self, message: Tensor, nbr: Neighborhood, geometry: EdgeGeometry) -> Tensor:
-        """``C_i sum_j (x_i - x_j) phi_x(m_ij)``, ``[N, n]``, in the precision of the positions."""
+        """``C_i sum_j u_ij (x_i - x_j) phi_x(m_ij)``, ``[N, n]``, in the precision of the positions."""
         assert self.pos_mlp is not None
         strength = self.pos_mlp(message)
         if self.tanh:

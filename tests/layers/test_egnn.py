@@ -259,8 +259,7 @@ def test_updates_agree_with_a_tensor_product_of_e3nn():
     x, pos, edge_index = torch.randn(5, 2, dtype=F64), torch.randn(5, 3, dtype=F64), graph(5, 20)
     nbr = Neighborhood.from_edge_index(edge_index, 5).in_csr_order()
     geometry = edge_geometry(pos, nbr)
-    message, factor = layer.message(x, nbr, geometry, None)
-    strength = layer.pos_mlp(message * factor) * geometry.weight
+    strength = layer.pos_mlp(layer.message(x, nbr, geometry, None)[0]) * geometry.weight
     vector = pos[nbr.target] - pos[nbr.source]
     harmonics = o3.spherical_harmonics("1o", vector, normalize=True, normalization="norm")
     product = o3.FullyConnectedTensorProduct(

@@ -7,6 +7,7 @@ from numba import njit
 from torch import Tensor
 
 from geoattn.kernels._math import FAST, exp
+from geoattn.kernels._memory import large_pages
 from geoattn.kernels._threads import run_rows
 from geoattn.kernels.segment_reduce.cpu import segment_sum
 
@@ -44,7 +45,7 @@ def gather_add_silu(
     at_target: Tensor, at_source: Tensor, at_edge: Tensor, row_ptr: Tensor, source: Tensor, *others: Tensor | None
 ) -> Tensor:
     """See `geoattn.kernels.gather_silu.gather_add_silu`."""
-    out = torch.empty_like(at_edge)
+    out = large_pages(torch.empty_like(at_edge))
     ptr = row_ptr.numpy()
     values = (at_target.numpy(), at_source.numpy(), at_edge.numpy(), out.numpy())
     run_rows(_forward, ptr, WORK_PER_VALUE * out.numel(), ptr, source.numpy(), *values)
@@ -63,7 +64,7 @@ def gather_add_silu_backward(
     want_source: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """See `geoattn.kernels.gather_silu.gather_add_silu_backward`."""
-    grad_target, grad_edge = torch.empty_like(at_target), torch.empty_like(at_edge)
+    grad_target, grad_edge = torch.empty_like(at_target), large_pages(torch.empty_like(at_edge))
     ptr = row_ptr.numpy()
     values = (at_target.numpy(), at_source.numpy(), at_edge.numpy(), grad.numpy())
     work = WORK_PER_VALUE * at_edge.numel()
