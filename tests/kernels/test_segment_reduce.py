@@ -72,16 +72,27 @@ def test_derivatives(small_graph, reduce, implementation):
         assert torch.autograd.gradgradcheck(slope, x)
 
 
+@pytest.mark.parametrize("create_graph", [False, True])
 @pytest.mark.parametrize("implementation", ["reference", "numba"])
 @pytest.mark.parametrize("reduce", ["max", "min"])
-def test_tied_edges_share_the_gradient(reduce, implementation):
+def test_tied_edges_share_the_gradient(reduce, implementation, create_graph):
     nbr = Neighborhood.from_edge_index(torch.tensor([[0] * 5, [0, 0, 0, 0, 1]]), 2, 1)
     x = torch.tensor([0.1, 0.1, 7.0 if reduce == "min" else -7.0, 0.1, 0.1], requires_grad=True)
     with use(implementation):
         y = segment_reduce(x, nbr, reduce)
-        (gradient,) = torch.autograd.grad(y, x, torch.tensor([3.0, 1.0]))
-    assert torch.equal(y, x[:2])  # to the bit, though three values were averaged on the way
+        (gradient,) = torch.autograd.grad(y, x, torch.tensor([3.0, 1.0]), create_graph=create_graph)
     torch.testing.assert_close(gradient, torch.tensor([1.0, 1, 0, 1, 1]))
+
+
+@pytest.mark.parametrize("implementation", ["reference", "numba"])
+@pytest.mark.parametrize("reduce", ["max", "min"])
+def test_an_extremum_is_one_of_the_values_to_the_bit(reduce, implementation):
+    """Also where so many edges attain it that their average is not."""
+    target = torch.arange(20).repeat_interleave(torch.arange(1, 21))
+    x = torch.randn(20, 10)
+    with use(implementation):
+        y = segment_reduce(x[target], Neighborhood.from_edge_index(torch.stack([target, target]), 20), reduce)
+    assert torch.equal(y, x)
 
 
 @pytest.mark.parametrize("implementation", ["reference", "numba"])
