@@ -38,7 +38,15 @@ from geoattn.tasks._molecules_evaluate import (
 )
 from geoattn.tasks._molecules_module import MoleculesModule
 from geoattn.tasks._molecules_report import Findings, write_fit_report
-from geoattn.tasks._parser import TaskParser, differences, expand_arguments, merged, recipe_names, recipe_path
+from geoattn.tasks._parser import (
+    TaskParser,
+    differences,
+    expand_arguments,
+    make_parser,
+    merged,
+    recipe_names,
+    recipe_path,
+)
 from geoattn.tasks._run import RunFolder, command_line, read_config, say
 from geoattn.tasks._training import (
     TRAINER_DEFAULTS,
@@ -95,7 +103,7 @@ class Run:
 
 def data_parser(verb: str, description: str, usage: str) -> TaskParser:
     """A parser with the options of the data."""
-    parser = TaskParser(f"geoattn {TASK} {verb}", description, usage)
+    parser = make_parser(f"geoattn {TASK} {verb}", description, usage)
     parser.add_class_arguments(
         MoleculesData, "data", skip={"graph", "seed", "progress"}, instantiate=False, sub_configs=False
     )
@@ -186,9 +194,11 @@ def fit_config(options: Mapping[str, Any], command: str) -> Run:
             say(f"The run in {folder.path} is finished: nothing to resume.", quiet=quiet)
             finished = from_pretrained(folder.path / "model")
             return Run(folder.path, finished.model, finished.metrics)
-    data = MoleculesData(**config["data"], graph=_graph(config), seed=config["seed"], progress=not quiet)
-    data.setup()
-    MoleculesModule(data, **config["model"])  # options that do not fit the data show now, before anything is written
+    with _calm_lightning(), torch.random.fork_rng():
+        make_trainer(config["trainer"], [], folder.path)  # options that cannot be used show now: before the reading
+        data = MoleculesData(**config["data"], graph=_graph(config), seed=config["seed"], progress=not quiet)
+        data.setup()
+        MoleculesModule(data, **config["model"])  # and these before anything is written
     smiles = data.table["smiles"].tolist()
     keys = molecule_keys(data.samples, smiles)
     split = split_record(data.split, data.table["id"].tolist(), keys, data.split_spec, data.split_seed)
@@ -215,6 +225,10 @@ def _resolved(config: dict[str, Any]) -> dict[str, Any]:
         raise InputError(f"ensemble: got {config['ensemble']}, expected at least 1.")
     file = Path(config["data"]["file"])
     name = config["model"]["name"] or ("egnn" if is_structure_file(file) else "graph-attention")
+    if name == "egnn" and config["data"]["cutoff"] is None:
+        raise InputError("data.cutoff: egnn needs a cutoff in angstrom, e.g. --data.cutoff 6.")
+    if name == "egnn" and config["data"]["descriptors"]:
+        raise InputError("data.descriptors: egnn takes no descriptors. Leave them out, or use graph-attention.")
     return merged(config, {"data": {"file": str(file.absolute())}, "model": {"name": name}})
 
 
@@ -308,9 +322,11 @@ def _train_one(
         torch.manual_seed(seed)
         module = MoleculesModule(data, **config["model"])
         data.seed = seed
-        trainer.fit(module, data, ckpt_path=str(checkpoint) if checkpoint.exists() else None, weights_only=True)
-    if trainer.interrupted:
-        raise KeyboardInterrupt
+        try:
+            trainer.fit(module, data, ckpt_path=str(checkpoint) if checkpoint.exists() else None, weights_only=True)
+        except SystemExit:  # what Lightning makes of Ctrl-C
+            say(f"Stopped. Go on with: --resume --out {folder.path}", quiet=label is None)
+            raise KeyboardInterrupt from None
     if not keeper.best_weights:
         raise InputError(
             "the validation loss was never a number: the training diverged. Lower --model.learning_rate, or look for "

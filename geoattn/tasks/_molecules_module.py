@@ -75,7 +75,8 @@ class MoleculesModule(lightning.LightningModule):
         )
         self.network: nn.Module
         if data.preprocess["graph"] == EGNNModel.graph:
-            self.network = EGNNModel(**shared, **_egnn_dimensions(data), num_rbf=num_rbf)
+            cutoff = data.preprocess["cutoff"]
+            self.network = EGNNModel(**shared, elements=data.elements, cutoff=cutoff, num_rbf=num_rbf)
         else:
             self.network = GraphAttentionModel(**shared, **_graph_dimensions(data), num_heads=num_heads)
         self.averaged = copy.deepcopy(self.network).requires_grad_(False).eval()
@@ -129,15 +130,6 @@ class MoleculesModule(lightning.LightningModule):
         optimizer = torch.optim.AdamW(parameters, lr=self.learning_rate, weight_decay=self.weight_decay, fused=fused)
         schedule = warmup_cosine(optimizer, int(self.trainer.estimated_stepping_batches), self.warmup)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
-
-
-def _egnn_dimensions(data: MoleculesData) -> dict[str, Any]:
-    preprocess = data.preprocess
-    if preprocess["cutoff"] is None:
-        raise InputError("data.cutoff: egnn needs a cutoff in angstrom, e.g. --data.cutoff 6.")
-    if preprocess["descriptors"] is not None:
-        raise InputError("data.descriptors: egnn takes no descriptors. Leave them out, or use graph-attention.")
-    return {"elements": data.elements, "cutoff": preprocess["cutoff"]}
 
 
 def _graph_dimensions(data: MoleculesData) -> dict[str, Any]:

@@ -25,12 +25,22 @@ class UsageError(InputError):
 class TaskParser(LightningArgumentParser):
     """jsonargparse's parser that raises `UsageError` with one line instead of printing its usage and leaving."""
 
-    def __init__(self, prog: str, description: str, usage: str) -> None:
-        super().__init__(prog=prog, description=description, usage=f"{prog} {usage}", allow_abbrev=False)
-
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        if not self.exit_on_error:  # a parser that jsonargparse makes of this class to try the options of a logger
+            super().error(message, ex)
         options = [option for action in self._actions for option in action.option_strings]
         raise UsageError(f"{explain(message, options)} All options: {self.prog} --help") from None
+
+
+def make_parser(command: str, description: str, usage: str) -> TaskParser:
+    """The parser of one verb.
+
+    Args:
+        command: ``"geoattn TASK VERB"``.
+        description: what it does, one sentence.
+        usage: the options that most people need, behind the command.
+    """
+    return TaskParser(prog=command, description=description, usage=f"{command} {usage}", allow_abbrev=False)
 
 
 def explain(message: str, options: list[str]) -> str:

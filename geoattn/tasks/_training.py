@@ -14,7 +14,9 @@ import lightning
 import pandas as pd
 import torch
 from lightning.pytorch.callbacks import Callback, Checkpoint
+from lightning.pytorch.cli import instantiate_class
 from lightning.pytorch.plugins.io import TorchCheckpointIO
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
@@ -44,22 +46,32 @@ def make_trainer(options: Mapping[str, Any], callbacks: list[Callback], folder: 
         folder: where a logger writes, if the user wants one.
 
     Raises:
-        InputError: for a number of epochs or devices that cannot be used.
+        InputError: for options that Lightning or this machine does not allow.
     """
     if not options["max_epochs"] or options["max_epochs"] < 1:
         raise InputError(f"trainer.max_epochs: got {options['max_epochs']}, expected at least 1.")
-    trainer = lightning.Trainer(
-        **options,
-        callbacks=callbacks,
-        plugins=[AtomicCheckpointIO()],
-        default_root_dir=folder,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        num_sanity_val_steps=0,
-    )
+    try:
+        trainer = lightning.Trainer(
+            **{**options, "logger": _logger(options["logger"])},
+            callbacks=callbacks,
+            plugins=[AtomicCheckpointIO()],
+            default_root_dir=folder,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            num_sanity_val_steps=0,
+        )
+    except (MisconfigurationException, ImportError, ValueError, TypeError) as error:
+        raise InputError(f"trainer: {error}") from error
     if trainer.num_devices > 1:
         raise InputError(f"trainer.devices: got {options['devices']}; this task trains on one device.")
     return trainer
+
+
+def _logger(option: Any) -> Any:
+    """What ``--trainer.logger`` says, made: a class with its arguments, several of them, or a switch."""
+    if isinstance(option, Mapping):
+        return instantiate_class((), dict(option))
+    return [_logger(one) for one in option] if isinstance(option, list) else option
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):

@@ -27,7 +27,7 @@ from geoattn.tasks._molecules_fit import Run, data_parser, fit, is_structure_fil
 from geoattn.tasks._molecules_module import MoleculesModule
 from geoattn.tasks._molecules_predict import TASK, predict_file, predict_molecules
 from geoattn.tasks._molecules_test import test_file
-from geoattn.tasks._parser import TaskParser, expand_arguments
+from geoattn.tasks._parser import expand_arguments, make_parser
 from geoattn.tasks._run import RunFolder, say
 
 __all__ = ["MoleculesModule", "Run", "audit", "demo", "fit", "predict", "run", "test"]
@@ -141,6 +141,6 @@ def _run_audit(arguments: list[str]) -> None:
 
 def _run_function(verb: str, function: Callable[..., Any], arguments: list[str]) -> None:
     """A verb whose options are the arguments of a function."""
-    parser = TaskParser(f"geoattn {TASK} {verb}", (function.__doc__ or "").split("\n", 1)[0], USAGE[verb])
+    parser = make_parser(f"geoattn {TASK} {verb}", (function.__doc__ or "").split("\n", 1)[0], USAGE[verb])
     parser.add_function_arguments(function, as_group=False, sub_configs=False)
     function(**parser.parse_args(expand_arguments(TASK, arguments, data=None)).as_dict())
