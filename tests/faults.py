@@ -40,7 +40,7 @@ FAULTS = [
     Fault("positions not averaged over neighbours", "geoattn/layers/egnn.py",
           "step = step / geometry.count", "step = step * 1", "tests/layers/test_egnn.py"),
     Fault("gate forgotten", "geoattn/layers/egnn.py",
-          "factor if self.gate is None else factor * torch.sigmoid(self.gate(message))", "factor",
+          "gate * message, nbr, geometry)", "message, nbr, geometry)",
           "tests/layers/test_egnn.py"),
     Fault("length whose derivative at zero is NaN", "geoattn/layers/egnn.py",
           "vector = vector / (safe_norm(vector)[:, None] + self.norm_constant)",

@@ -9,14 +9,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 import torch
 import yaml
 from jsonargparse import ActionConfigFile
-from lightning import Trainer
+from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 from torch import nn
 
@@ -138,8 +138,7 @@ def run_fit(arguments: list[str]) -> Run:
     """The verb, from the words of the command line behind it."""
     expanded = expand_arguments(TASK, arguments)
     out, resume = _value_of("--out", expanded), "--resume" in expanded
-    stored = read_config(Path(out)) if resume and out else None
-    if stored is not None:
+    if resume and out and read_config(Path(out)) is not None:
         expanded = ["--recipe", str(Path(out) / "config.yaml"), *expanded]
     config = fit_parser().parse_args(expanded).as_dict()
     return fit_config(config, command_line([TASK, "fit", *arguments]))
@@ -237,7 +236,7 @@ def is_structure_file(file: str | Path) -> bool:
     return any(suffix.lower() in STRUCTURE_SUFFIXES for suffix in Path(file).suffixes[-2:])
 
 
-def _graph(config: Mapping[str, Any]) -> str:
+def _graph(config: Mapping[str, Any]) -> Literal["2d", "3d"]:
     return "3d" if config["model"]["name"] == "egnn" else "2d"
 
 
@@ -303,6 +302,12 @@ def _train_members(folder: RunFolder, config: Mapping[str, Any], data: Molecules
     return Trained(model, device, pd.concat(histories, ignore_index=True), best_epochs)
 
 
+def _averaged(module: LightningModule) -> nn.Module:
+    """The network whose weights are kept when they are the best."""
+    assert isinstance(module, MoleculesModule)
+    return module.averaged
+
+
 def _train_one(
     folder: RunFolder,
     config: Mapping[str, Any],
@@ -313,7 +318,7 @@ def _train_one(
 ) -> tuple[MoleculesModule, Keeper, torch.device]:
     """Train one member from where its checkpoint stands; its best weights are in ``averaged``."""
     checkpoint = folder.path / "checkpoints" / f"seed-{seed}.ckpt"
-    keeper = Keeper(checkpoint, lambda module: module.averaged, lambda: write_history(keeper.history_table(seed)))
+    keeper = Keeper(checkpoint, _averaged, lambda: write_history(keeper.history_table(seed)))
     callbacks: list[Callback] = [EpochSeed(seed), keeper]
     if label is not None:
         callbacks.append(Progress(label, ("train_loss", "valid_loss", f"valid_{headline_metric(data.task)}")))

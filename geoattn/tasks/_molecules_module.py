@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import lightning
 import torch
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch_geometric.data import Batch
@@ -124,7 +125,7 @@ class MoleculesModule(lightning.LightningModule):
             if entry["value"] is not None:
                 self.log(f"valid_{name}", entry["value"])
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         parameters = [parameter for parameter in self.parameters() if parameter.requires_grad]
         fused = not self.trainer.precision.endswith("mixed")  # Lightning clips no gradients of fused ones in mixed
         optimizer = torch.optim.AdamW(parameters, lr=self.learning_rate, weight_decay=self.weight_decay, fused=fused)
