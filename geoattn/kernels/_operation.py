@@ -1,4 +1,4 @@
-"""One decorator that registers a compiled operation with torch."""
+"""Decorators: what registers a compiled operation with torch, and what keeps torch.compile out."""
 
 import functools
 import importlib
@@ -38,3 +38,16 @@ def operation(fake: Callable[..., Any] | None = None, *, strided: bool = False) 
     op.register_kernel("cuda")(implementation("cuda"))
     op.register_fake(fake)
     return op
+
+
+def uncompiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    """`torch.compiler.disable`, which imports the compiler and Triton (seconds), put off to the first call."""
+    disabled: list[Callable[..., Any]] = []
+
+    @functools.wraps(function)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        if not disabled:
+            disabled.append(torch.compiler.disable(function))
+        return disabled[0](*args, **kwargs)
+
+    return call

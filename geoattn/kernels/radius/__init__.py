@@ -7,7 +7,7 @@ from torch import Tensor
 
 from geoattn.errors import ShapeError
 from geoattn.kernels._dispatch import choose
-from geoattn.kernels._operation import operation
+from geoattn.kernels._operation import operation, uncompiled
 from geoattn.kernels._search import check_count, check_points, squared_radius
 from geoattn.kernels.knn import knn
 from geoattn.kernels.neighborhood import Neighborhood
@@ -78,7 +78,7 @@ def radius(
     return _neighborhood(row_ptr, source, target, num_sources=x.shape[0])
 
 
-@torch.compiler.disable  # the number of edges, and whether to warn, depend on the values
+@uncompiled  # the number of edges, and whether to warn, depend on the values
 def _nearest(
     x: Tensor, y: Tensor | None, r: float, ptr_x: Tensor | None, ptr_y: Tensor | None, max_neighbors: int, loop: bool
 ) -> Neighborhood:
@@ -100,7 +100,7 @@ def _warn_of_cut(cut: int, targets: int, max_neighbors: int) -> None:
     warnings.warn(
         f"radius: {cut} of {targets} points have more than max_neighbors={max_neighbors} neighbours within r; only "
         f"their nearest {max_neighbors} are kept. Raise max_neighbors to keep all (said once per process).",
-        stacklevel=5,  # the caller of radius
+        stacklevel=6,  # the caller of radius
     )
 
 

@@ -3,10 +3,11 @@
 import torch
 from torch import Tensor
 
+from geoattn.kernels._operation import uncompiled
 from geoattn.kernels._search import distance_chunks, graph_pointers, squared_radius
 
 
-@torch.compiler.disable  # loops over graphs, and a compiler may fuse multiply and add
+@uncompiled  # loops over graphs, and a compiler may fuse multiply and add
 def radius_search(
     x: Tensor, y: Tensor, ptr_x: Tensor | None, ptr_y: Tensor | None, r: float, exclude_self: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
