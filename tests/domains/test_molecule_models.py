@@ -6,6 +6,7 @@ from torch_geometric.data import Batch, Data
 
 from geoattn.domains.molecules.egnn_model import EGNNModel
 from geoattn.domains.molecules.graph_attention_model import GraphAttentionModel
+from geoattn.domains.molecules.pooling import pool
 from geoattn.errors import InputError, ShapeError
 
 
@@ -106,3 +107,10 @@ def test_missing_descriptors_are_named():
     del one.descriptors
     with pytest.raises(ShapeError, match="batch.descriptors: got None"):
         attention()(one)
+
+
+def test_pooling_adds_or_averages():
+    x = torch.tensor([[1.0], [2.0], [6.0]])
+    molecule = torch.tensor([0, 0, 2])
+    assert pool(x, molecule, 3, "sum").flatten().tolist() == [3, 0, 6]
+    assert pool(x, molecule, 3, "mean").flatten().tolist() == [1.5, 0, 6]
