@@ -1,7 +1,6 @@
 """``python -m geoattn`` is the command ``geoattn``."""
 
-import sys
-
 from geoattn.cli import main
 
-sys.exit(main())
+if __name__ == "__main__":
+    main()
