@@ -1,6 +1,8 @@
 """``python -m geoattn`` is the command ``geoattn``."""
 
+import sys
+
 from geoattn.cli import main
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
