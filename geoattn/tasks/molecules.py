@@ -111,8 +111,8 @@ def demo(out: str | None = None, quiet: bool = False) -> Path:
     say(f"Made {DEMO_MOLECULES} molecules to train on and {DEMO_NEW_MOLECULES} new ones in {folder}.", quiet=quiet)
     run = fit(file, recipe="molecules-demo", out=folder / "fit", quiet=quiet)
     say("Test on the new molecules:", quiet=quiet)
-    test_file(str(run.folder), str(new), out=str(folder / "test"), quiet=quiet)
-    predict_file(str(run.folder), str(new), str(folder / "predictions.csv"), quiet=quiet)
+    test_file(str(run.folder), str(new), out=str(folder / "test"), on_error="skip", quiet=quiet)
+    predict_file(str(run.folder), str(new), str(folder / "predictions.csv"), on_error="skip", quiet=quiet)
     report = run.folder / "report.html"
     say(f"All done in {time.monotonic() - began:.0f} seconds. Open the report: {report}", quiet=quiet)
     return report
@@ -134,7 +134,7 @@ def _run_audit(arguments: list[str]) -> None:
     description = "Count what the parts of a split share: molecules, near copies, scaffolds."
     parser = data_parser("audit", description, "--data FILE [--data.split ...] [--out FILE.csv]")
     parser.add_argument("--out", type=str | None, help="a .csv file for the counts")
-    parser.add_argument("--quiet", action="store_true", help="do not show how far the reading is")
+    parser.add_argument("--quiet", type=bool, default=False, help="do not show how far the reading is")
     config = parser.parse_args(expand_arguments(TASK, arguments)).as_dict()
     audit(config["data"], config["out"], config["quiet"])
 
