@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import importlib.util
-import os
 from dataclasses import dataclass
 from types import TracebackType
 
@@ -116,11 +115,6 @@ def _refusal(name: str, device: str, dtype: torch.dtype) -> str | None:
     if dtype not in FLOATS[name]:
         return f"it does not serve {dtype}"
     return None
-
-
-def interpreting() -> bool:
-    """Whether Triton kernels run in Triton's interpreter on the CPU (tests only)."""
-    return os.environ.get("TRITON_INTERPRET") == "1"
 
 
 def compute_dtype(*tensors: Tensor | None) -> torch.dtype:

@@ -68,14 +68,20 @@ class Neighborhood:
             _check_range("edge_index[0] (source)", source, num_sources)
             _check_range("edge_index[1] (target)", target, num_targets)
             in_order = bool((target[1:] >= target[:-1]).all())
-        if in_order:  # nothing to sort, and nothing to reorder later; copied, because edge_index is the caller's
-            source, target = source.clone(), target.clone()
-            edge_id = torch.arange(len(target), device=target.device)
-        else:
-            target, edge_id = torch.sort(target, stable=True)
-            source = source[edge_id]
-        nbr = cls(_pointers(target, num_targets), source, target, edge_id, num_targets, num_sources)
-        nbr._is_csr = in_order
+        if in_order:
+            source, target = source.clone(), target.clone()  # edge_index is the caller's
+            return cls.from_csr(_pointers(target, num_targets), source, target, num_targets, num_sources)
+        target, edge_id = torch.sort(target, stable=True)
+        return cls(_pointers(target, num_targets), source[edge_id], target, edge_id, num_targets, num_sources)
+
+    @classmethod
+    def from_csr(
+        cls, row_ptr: Tensor, source: Tensor, target: Tensor, num_targets: int, num_sources: int
+    ) -> Neighborhood:
+        """Edges whose caller's order is CSR order, so that no operation has to reorder them. Nothing is checked."""
+        edge_id = torch.arange(source.shape[0], device=source.device)
+        nbr = cls(row_ptr, source, target, edge_id, num_targets, num_sources)
+        nbr._is_csr = True
         return nbr
 
     @property
@@ -146,11 +152,9 @@ class Neighborhood:
         if self._is_csr:
             return self
         if self._csr is None:
-            edge_id = torch.arange(self.num_edges, device=self.device)
-            nbr = Neighborhood(self.row_ptr, self.source, self.target, edge_id, self.num_targets, self.num_sources)
-            nbr._source_ptr_and_order = self._source_ptr_and_order
-            nbr._is_csr = True
-            self._csr = nbr
+            ends = (self.row_ptr, self.source, self.target)
+            self._csr = Neighborhood.from_csr(*ends, self.num_targets, self.num_sources)
+            self._csr._source_ptr_and_order = self._source_ptr_and_order
         return self._csr
 
     def with_edges_as_sources(self) -> Neighborhood:
@@ -159,8 +163,7 @@ class Neighborhood:
         Edge values must be in CSR order, as with ``in_csr_order``.
         """
         edge = torch.arange(self.num_edges, device=self.device)
-        nbr = Neighborhood(self.row_ptr, edge, self.target, edge, self.num_targets, self.num_edges)
-        nbr._is_csr = True
+        nbr = Neighborhood.from_csr(self.row_ptr, edge, self.target, self.num_targets, self.num_edges)
         nbr._source_ptr_and_order = (torch.arange(self.num_edges + 1, device=self.device), edge)
         return nbr
 

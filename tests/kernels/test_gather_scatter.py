@@ -11,6 +11,7 @@ from geoattn.kernels.gather_scatter import edge_dot, weighted_sum
 TOLERANCE = {torch.float32: {"rtol": 1e-5, "atol": 1e-4}, torch.float64: {"rtol": 1e-12, "atol": 1e-12}}
 SHAPES = {  # trailing sizes of x and of weight
     "plain sum": ((7,), None),
+    "plain sum of nothing": ((0,), None),
     "one number": ((), ()),
     "per edge": ((7,), ()),
     "per edge, wide": ((100,), ()),

@@ -16,7 +16,7 @@ def weighted_sum(
 ) -> Tensor:
     """See `geoattn.kernels.gather_scatter.weighted_sum`."""
     if weight is None:
-        return segment_sum(x.flatten(1), ptr, other, False).view(-1, *x.shape[1:])
+        return segment_sum(x.flatten(1), ptr, other, False).view(ptr.shape[0] - 1, *x.shape[1:])
     y = large_pages(x.new_empty(ptr.shape[0] - 1, *x.shape[1:]))
     if y.numel() == 0:  # perhaps no heads, by which the channels could not be divided
         return y

@@ -57,7 +57,7 @@ def weighted_sum(
 ) -> Tensor:
     """See `geoattn.kernels.gather_scatter.weighted_sum`."""
     if weight is None:
-        return segment_sum(x.flatten(1), ptr, other, False).view(-1, *x.shape[1:])
+        return segment_sum(x.flatten(1), ptr, other, False).view(ptr.shape[0] - 1, *x.shape[1:])
     y = x.new_empty(ptr.shape[0] - 1, *x.shape[1:])
     channels = x.shape[1] * x.shape[2]
     launch(gather_scatter_fwd_kernel, ptr, channels, x, other, edge_id, x, weight, y, weight.shape[1])

@@ -105,8 +105,7 @@ def _warn_of_cut(cut: int, targets: int, max_neighbors: int) -> None:
 
 
 def _neighborhood(row_ptr: Tensor, source: Tensor, target: Tensor, num_sources: int) -> Neighborhood:
-    edge_id = torch.arange(source.shape[0], device=source.device)
-    return Neighborhood(row_ptr, source, target, edge_id, row_ptr.shape[0] - 1, num_sources)
+    return Neighborhood.from_csr(row_ptr, source, target, row_ptr.shape[0] - 1, num_sources)
 
 
 @operation
