@@ -74,20 +74,3 @@ def test_documentation_builds(tmp_path):
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "site" / "index.html").exists()
-
-
-def test_no_page_names_a_package_registry_or_a_private_path():
-    """A mirror must work as well as the usual registry, and no text may depend on where it was written."""
-    banned = re.compile(r"(pypi|pythonhosted|anaconda)\.(org|com)|download\.pytorch|/work/(main|shared|notes)")
-    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False)
-    if listed.returncode:
-        pytest.skip("not a git checkout")
-    found = []
-    for name in listed.stdout.splitlines():
-        path = ROOT / name
-        if path.suffix in {".safetensors", ".npz", ".png"} or not path.is_file() or path == Path(__file__):
-            continue
-        found += [
-            f"{name}: {hit.group()}" for hit in banned.finditer(path.read_text(encoding="utf-8", errors="replace"))
-        ]
-    assert not found
