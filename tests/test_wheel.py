@@ -121,6 +121,13 @@ def test_a_feature_that_needs_an_extra_names_it(clean, tmp_path):
     assert "Traceback" not in done.stderr
 
 
+def test_shipped_models_load(clean, tmp_path):
+    """Every one, and at least the two that the documentation names."""
+    script = "from geoattn.hub import *\nfor m in list_models(): print(m.name, from_pretrained(m.name).model.training)"
+    lines = run(clean, "-c", script, cwd=tmp_path).stdout.splitlines()
+    assert {"molecules-esol False", "molecules-qm7 False"} <= set(lines)
+
+
 def test_the_installed_command_lists_its_tasks(clean, tmp_path):
     assert "molecules" in run(clean, str(clean.parent / "geoattn"), cwd=tmp_path).stdout
 
