@@ -32,7 +32,7 @@ from geoattn.errors import InputError
 Task = Literal["regression", "classification", "energy"]
 __all__ = ["Chunk", "MoleculesData", "read_chunks"]
 
-RESERVED = ("id", "file", "line", "smiles")
+RESERVED = ("id", "file", "line", "smiles", "split")
 
 
 class MoleculesData(lightning.LightningDataModule):
@@ -147,6 +147,8 @@ class MoleculesData(lightning.LightningDataModule):
         rejections = Rejections(self.on_error)
         records = list(read_records(self.file, rejections, self.columns))
         targets = self.targets or choose_targets(records, self._not_targets(records))
+        if len(set(targets)) < len(targets):
+            raise InputError(f"targets: got {targets}, expected each name once.")
         if clash := set(targets) & set(RESERVED):
             raise InputError(f"targets: a target cannot be named {sorted(clash)[0]!r}. Rename the column.")
         records = with_targets(records, targets, self.task, rejections)

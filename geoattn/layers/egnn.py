@@ -206,6 +206,9 @@ class EGNNLayer(nn.Module):
             raise ShapeError(
                 "geometry.radial", f"{geometry.radial.shape[-1]} columns", f"radial_channels = {self.radial_channels}"
             )
+        for name, rows in (("edge_attr", edge_attr), ("geometry", geometry.vector)):
+            if rows is not None and rows.shape[0] != nbr.num_edges:
+                raise ShapeError(name, f"{rows.shape[0]} rows", f"one per edge, E = {nbr.num_edges}")
         if edge_attr is not None:
             edge_attr = nbr.to_csr_order(edge_attr)
         nbr = nbr.in_csr_order()
@@ -274,6 +277,10 @@ class EGNNLayer(nn.Module):
                 raise ShapeError(name, got, f"{width} columns, as given to the constructor")
         if (vel is not None) != self.use_velocity:
             raise ShapeError("vel", "None" if vel is None else "a tensor", f"use_velocity = {self.use_velocity}")
+        if vel is not None and vel.shape != pos.shape:
+            raise ShapeError("vel", f"shape {tuple(vel.shape)}", f"that of pos, {tuple(pos.shape)}")
+        if node_attr is not None and node_attr.shape[0] != x.shape[0]:
+            raise ShapeError("node_attr", f"shape {tuple(node_attr.shape)}", f"[N = {x.shape[0]}, ...]")
 
     def extra_repr(self) -> str:
         return f"{self.in_channels}, {self.out_channels}, hidden_channels={self.hidden_channels}"

@@ -222,6 +222,10 @@ def _resolved(config: dict[str, Any]) -> dict[str, Any]:
     """The options with the choices made that they leave open."""
     if config["ensemble"] < 1:
         raise InputError(f"ensemble: got {config['ensemble']}, expected at least 1.")
+    if not 0 <= config["seed"] < 2**32 - config["ensemble"]:
+        raise InputError(f"seed: got {config['seed']}, expected a number from 0 to 4294967295.")
+    if config["model"]["num_layers"] < 1:
+        raise InputError(f"model.num_layers: got {config['model']['num_layers']}, expected at least 1.")
     file = Path(config["data"]["file"])
     name = config["model"]["name"] or ("egnn" if is_structure_file(file) else "graph-attention")
     if name == "egnn" and config["data"]["cutoff"] is None:

@@ -314,6 +314,15 @@ def test_seven_layers_on_many_points_stay_finite():
         (dict(x=torch.randn(4, 3)), "x: got shape (4, 3), expected [N, in_channels = 2]"),
         (dict(pos=torch.randn(3, 3)), "pos: got shape (3, 3), expected [N = 4, n]"),
         (dict(edge_attr=torch.randn(2, 1)), "edge_attr: got shape (2, 1), expected 0 columns"),
+        (
+            dict(
+                edge_index=torch.tensor([[0, 1, 2], [1, 0, 1]]),
+                layer=EGNNLayer(2, edge_channels=1),
+                edge_attr=torch.randn(5, 1),
+            ),
+            "edge_attr: got 5 rows, expected one per edge, E = 3",
+        ),
+        (dict(layer=EGNNLayer(2, use_velocity=True), vel=torch.randn(4, 1)), "vel: got shape (4, 1), expected that of"),
         (dict(vel=torch.randn(4, 3)), "vel: got a tensor, expected use_velocity = False"),
         (dict(edge_index=torch.tensor([[0], [4]])), "edge_index[1] (target): got values 4..4, expected 0..3"),
         (dict(edge_index=torch.zeros(4, 2, dtype=torch.long)), "Transpose it?"),
@@ -322,8 +331,9 @@ def test_seven_layers_on_many_points_stay_finite():
 )
 def test_wrong_shapes_are_named(change, message):
     arguments = dict(x=torch.randn(4, 2), pos=torch.randn(4, 3), edge_index=torch.tensor([[0, 1], [1, 0]])) | change
+    layer = arguments.pop("layer", EGNNLayer(2))
     with pytest.raises(ShapeError) as error:
-        EGNNLayer(2)(**arguments)
+        layer(**arguments)
     assert message in str(error.value)
 
 
