@@ -94,7 +94,7 @@ def write_fit_report(
         symmetry_section(findings.symmetry.errors, findings.symmetry.text, tolerance=SYMMETRY_TOLERANCE),
         _reproduce(command, config),
     ]
-    _write(folder, findings, title, sections)
+    _write(folder, findings, title, sections, "of the test part, which took part in no decision.")
 
 
 def write_test_report(
@@ -110,18 +110,17 @@ def write_test_report(
         symmetry_section(findings.symmetry.errors, findings.symmetry.text, tolerance=SYMMETRY_TOLERANCE),
         _reproduce(command, None),
     ]
-    _write(folder, findings, title, sections)
+    _write(folder, findings, title, sections, " ".join(["of the file.", *notes]))
 
 
-def _write(folder: RunFolder, findings: Findings, title: str, sections: Sequence[Section]) -> None:
+def _write(folder: RunFolder, findings: Findings, title: str, sections: Sequence[Section], which: str) -> None:
     names = [findings.headline, *(name for name in findings.metrics["test"] if name != findings.headline)]
     unit = f" ({findings.units})" if findings.units else ""
     write_report(
         folder.path / "report.html",
         title,
         sections,
-        summary=f"{', '.join(findings.targets)}{unit}: measured on {len(findings.y):,} molecules of the test part, "
-        "which took part in no decision.",
+        summary=f"{', '.join(findings.targets)}{unit}: measured on {len(findings.y):,} molecules {which}",
         headline={f"test {metric_name(name)}": findings.metrics["test"][name] for name in names[:3]},
     )
 
