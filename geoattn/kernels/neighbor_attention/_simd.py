@@ -211,7 +211,7 @@ class _Lanes:
         return value
 
     def exp(self, x: ir.Value) -> ir.Value:
-        """e^x to about one unit in the last place; 0 where it would be below the normal numbers, NaN for NaN.
+        """e^x for x <= 0, to a unit in the last place; 0 where it would be below the normal numbers, NaN for NaN.
 
         x = n ln 2 + r with integer n and |r| <= ln 2 / 2, then the Taylor polynomial in r times 2^n.
         """
@@ -406,13 +406,17 @@ def softmax_block(typing, block, edges, heads_padded, peak, total, fade):
 
 @intrinsic
 def softmax_backward_block(typing, p, ds, edges, heads_padded):
-    """In place ``p = exp(p)``, ``ds = p * ds``, from logits less log-sum-exp and gradients of p less their mean."""
+    """In place ``p = exp(p)``, ``ds = p * ds``, from logits less log-sum-exp and gradients of p less their mean.
+
+    No probability exceeds 1, however large the logits and with them the rounding of their differences.
+    """
 
     def generate(context, builder, signature, args):
         lanes = _Lanes(context, builder, signature, args, signature.args[0].dtype)
         p, ds = lanes.start(0), lanes.start(1)
         with lanes.loop(_I64(0), builder.mul(args[2], args[3]), _I64(LANES)) as (at, _):
-            value = lanes.exp(lanes.load(p, at, LANES))
+            x, zero = lanes.load(p, at, LANES), lanes.constant(0.0, LANES)
+            value = lanes.exp(builder.select(builder.fcmp_ordered(">", x, zero), zero, x))
             lanes.store(value, p, at)
             lanes.store(lanes.mul(value, lanes.load(ds, at, LANES)), ds, at)
         return context.get_dummy_value()

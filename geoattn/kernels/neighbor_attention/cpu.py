@@ -5,8 +5,6 @@ asked for a few edges ahead, four of them are added at a time, and nothing of si
 edges pass in blocks with an online softmax; the logits of a block stay in the first-level cache.
 """
 
-# mypy: disable-error-code=no-untyped-def
-
 import functools
 import math
 import zlib

@@ -42,6 +42,12 @@ def _of_edges(line, inside, stride, head, HEADS: tl.constexpr, DIM: tl.constexpr
 
 
 @triton.jit
+def _probability(x):
+    """From a logit less the log-sum-exp; at most 1, however large the logits and with them the rounding."""
+    return tl.exp(tl.where(x > 0, 0.0, x))
+
+
+@triton.jit
 def attention_rows_fwd_kernel(
     row_ptr, other, edge_id, q, k, v, bias, q_stride, k_stride, v_stride, out, lse,
     SCALE: tl.constexpr, HAS_BIAS: tl.constexpr, DTYPE: tl.constexpr, HEADS: tl.constexpr, DIM_K: tl.constexpr,
@@ -114,7 +120,7 @@ def attention_by_target_bwd_kernel(
             caller = tl.load(edge_id + edge, mask=inside, other=0)[:, None] * HEADS + head[None, :]
             if HAS_BIAS:
                 logit += tl.load(bias + caller, mask=there, other=0).to(DTYPE)
-            p = tl.where(there, tl.exp(logit - norm[None, :]), 0.0)
+            p = tl.where(there, _probability(logit - norm[None, :]), 0.0)
             ds = p * (tl.sum(slope[None, :, :] * value, 2) - average[None, :])
             if WANT_Q:
                 result += tl.sum(ds[:, :, None] * key, 0)
@@ -161,7 +167,7 @@ def attention_by_source_bwd_kernel(
         if HAS_BIAS:
             caller = tl.load(edge_id + edge, mask=inside, other=0)
             logit += tl.load(bias + caller[:, None] * HEADS + head[None, :], mask=there, other=0).to(DTYPE)
-        p = tl.where(there, tl.exp(logit), 0.0)
+        p = tl.where(there, _probability(logit), 0.0)
         if WANT_K:
             average = tl.load(mean + target, mask=there, other=0)
             ds = p * (tl.sum(value[None, :, :] * slope, 2) - average)
