@@ -1,0 +1,1 @@
+"""Models: stacks of one family of layers that any field can use."""
