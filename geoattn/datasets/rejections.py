@@ -6,7 +6,7 @@ from typing import Literal
 
 import pandas as pd
 
-from geoattn.domains.molecules.records import RecordError
+from geoattn.domains.records import RecordError
 from geoattn.errors import InputError
 
 OnError = Literal["raise", "skip"]

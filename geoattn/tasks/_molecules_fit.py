@@ -2,30 +2,32 @@
 
 from __future__ import annotations
 
-import logging
-import warnings
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
-from itertools import pairwise
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import pandas as pd
 import torch
-import yaml
-from jsonargparse import ActionConfigFile
-from lightning import LightningModule, Trainer
-from lightning.pytorch.callbacks import Callback
-from torch import nn
 
 from geoattn.datasets.molecules import MoleculesData
-from geoattn.domains.ensemble import Ensemble
 from geoattn.domains.metrics import evaluate, evaluate_targets
 from geoattn.domains.molecules.audit import audit
 from geoattn.errors import InputError
 from geoattn.hub import Card, from_pretrained, save_pretrained
+from geoattn.tasks._fit import (
+    ABOUT_THE_CALL,
+    MEASURED,
+    Run,
+    Trained,
+    add_fit_options,
+    calm_lightning,
+    check_members,
+    parse_mapping,
+    parse_words,
+    refuse_other_data,
+    refuse_other_options,
+    train_members,
+)
 from geoattn.tasks._molecules_evaluate import (
     Symmetry,
     baseline_predictions,
@@ -38,67 +40,13 @@ from geoattn.tasks._molecules_evaluate import (
 )
 from geoattn.tasks._molecules_module import MoleculesModule
 from geoattn.tasks._molecules_report import Findings, write_fit_report
-from geoattn.tasks._parser import (
-    TaskParser,
-    differences,
-    expand_arguments,
-    make_parser,
-    merged,
-    recipe_names,
-    recipe_path,
-)
-from geoattn.tasks._run import RunFolder, command_line, read_config, say
-from geoattn.tasks._training import (
-    TRAINER_DEFAULTS,
-    TRAINER_OPTIONS_SET_HERE,
-    EpochSeed,
-    Keeper,
-    Progress,
-    make_trainer,
-)
+from geoattn.tasks._parser import TaskParser, make_parser, merged
+from geoattn.tasks._run import RunFolder, command_line, say
+from geoattn.tasks._training import make_trainer
 
 TASK = "molecules"
 STRUCTURE_SUFFIXES = (".xyz", ".extxyz", ".sdf")
 DEFAULT_CUTOFF = 6.0
-ABOUT_THE_CALL = ("recipe", "out", "resume", "quiet")
-"""Options that say how to run, not what is trained; they are not written to ``config.yaml``."""
-MEASURED = ("valid", "test")
-
-
-@dataclass
-class CardOptions:
-    """What the model card says and no number can tell.
-
-    Args:
-        title: of the model.
-        summary: one sentence: what it predicts.
-        data: the data set and where it comes from; the name of the file if left out.
-        data_licence: under which the data may be used.
-        targets: target -> meaning and unit.
-        limits: where the model must not be trusted, one sentence each.
-    """
-
-    title: str | None = None
-    summary: str | None = None
-    data: str | None = None
-    data_licence: str = "not stated"
-    targets: dict[str, str] | None = None
-    limits: list[str] | None = None
-
-
-@dataclass
-class Run:
-    """A finished run.
-
-    Attributes:
-        folder: the run folder.
-        model: the trained model, or the ensemble of the members.
-        metrics: what stands in ``metrics.json``.
-    """
-
-    folder: Path
-    model: nn.Module
-    metrics: dict[str, Any]
 
 
 def data_parser(verb: str, description: str, usage: str) -> TaskParser:
@@ -118,30 +66,13 @@ def fit_parser() -> TaskParser:
     """The options of ``geoattn molecules fit``."""
     usage = "--data FILE [--recipe NAME|FILE] [--out DIR] [--resume] [--data.* --model.* --trainer.* ...]"
     parser = data_parser("fit", "Train a model on molecules or structures of your own.", usage)
-    recipes = ", ".join(recipe_names(TASK))
-    parser.add_argument("--recipe", action=ActionConfigFile, help=f"a recipe of geoattn ({recipes}), or a YAML file")
-    parser.add_argument("--out", type=str | None, help="run folder; runs/molecules-<date>-<time> if left out")
-    parser.add_argument("--resume", action="store_true", help="go on with the run in --out, after a stop or a kill")
-    parser.add_argument("--quiet", type=bool, default=False, help="say nothing but errors")
-    parser.add_argument("--seed", type=int, default=0, help="of weights, dropout and order; member k has seed + k")
-    parser.add_argument("--ensemble", type=int, default=1, help="members; their spread is the uncertainty")
-    parser.add_class_arguments(MoleculesModule, "model", skip={"data"}, instantiate=False, sub_configs=False)
-    parser.add_class_arguments(
-        Trainer, "trainer", skip=set(TRAINER_OPTIONS_SET_HERE), instantiate=False, fail_untyped=False
-    )
-    parser.add_class_arguments(CardOptions, "card", instantiate=False)
-    parser.set_defaults({f"trainer.{name}": value for name, value in TRAINER_DEFAULTS.items()})
+    add_fit_options(parser, TASK, MoleculesModule)
     return parser
 
 
 def run_fit(arguments: list[str]) -> Run:
     """The verb, from the words of the command line behind it."""
-    expanded = expand_arguments(TASK, arguments)
-    out, resume = _value_of("--out", expanded), "--resume" in expanded
-    if resume and out and read_config(Path(out)) is not None:
-        expanded = ["--recipe", str(Path(out) / "config.yaml"), *expanded]
-    config = fit_parser().parse_args(expanded).as_dict()
-    return fit_config(config, command_line([TASK, "fit", *arguments]))
+    return fit_config(parse_words(fit_parser(), TASK, arguments), command_line([TASK, "fit", *arguments]))
 
 
 def fit(
@@ -172,13 +103,7 @@ def fit(
         >>> run = molecules.fit("esol.csv", recipe="molecules-esol", data={"split": "scaffold"})  # doctest: +SKIP
         >>> run.metrics["test"]["rmse"]["value"]  # doctest: +SKIP
     """
-    base = yaml.safe_load(recipe_path(TASK, recipe).read_text(encoding="utf-8")) if recipe else {}
-    stored = read_config(Path(out)) if resume and out else None
-    config = merged(stored or {}, merged(base, options))
-    config = merged(config, {"data": {"file": str(file)}, "resume": resume, "quiet": quiet})
-    if out is not None:
-        config["out"] = str(out)
-    parsed = fit_parser().parse_object(config).as_dict()
+    parsed = parse_mapping(fit_parser(), TASK, file, recipe, out, resume, quiet, options)
     return fit_config(parsed, f"geoattn.tasks.molecules.fit({str(file)!r}, recipe={recipe!r}, ...)")
 
 
@@ -188,12 +113,12 @@ def fit_config(options: Mapping[str, Any], command: str) -> Run:
     folder = RunFolder.at(TASK, options["out"], resume=options["resume"])
     quiet = options["quiet"]
     if options["resume"]:
-        _refuse_other_options(folder.path, config)
+        refuse_other_options(folder.path, config)
         if (folder.path / "report.html").is_file():
             say(f"The run in {folder.path} is finished: nothing to resume.", quiet=quiet)
             finished = from_pretrained(folder.path / "model")
             return Run(folder.path, finished.model, finished.metrics)
-    with _calm_lightning(), torch.random.fork_rng():
+    with calm_lightning(), torch.random.fork_rng():
         make_trainer(config["trainer"], [], folder.path)  # options that cannot be used show now: before the reading
         data = MoleculesData(**config["data"], graph=_graph(config), seed=config["seed"], progress=not quiet)
         data.setup()
@@ -202,7 +127,7 @@ def fit_config(options: Mapping[str, Any], command: str) -> Run:
     keys = molecule_keys(data.samples, smiles)
     split = split_record(data.split, data.table["id"].tolist(), keys, data.split_spec, data.split_seed)
     if options["resume"]:
-        _refuse_other_data(folder, split)
+        refuse_other_data(folder, split, "molecules")
     folder.make()
     folder.write_config(config)
     folder.write_json("split.json", split)
@@ -212,7 +137,14 @@ def fit_config(options: Mapping[str, Any], command: str) -> Run:
     say(
         f"{len(data.samples)} molecules: {sizes}; {len(data.rejected)} rejected. Run folder: {folder.path}", quiet=quiet
     )
-    trained = _train_members(folder, config, data, quiet)
+    trained = train_members(
+        folder,
+        config,
+        data,
+        lambda: MoleculesModule(data, **config["model"]),
+        shown=f"valid_{headline_metric(data.task)}",
+        quiet=quiet,
+    )
     run = _finish(folder, config, data, trained, command, split, quiet)
     say(f"Done. Report: {run.folder / 'report.html'}   Model: {run.folder / 'model'}", quiet=quiet)
     return run
@@ -220,12 +152,7 @@ def fit_config(options: Mapping[str, Any], command: str) -> Run:
 
 def _resolved(config: dict[str, Any]) -> dict[str, Any]:
     """The options with the choices made that they leave open."""
-    if config["ensemble"] < 1:
-        raise InputError(f"ensemble: got {config['ensemble']}, expected at least 1.")
-    if not 0 <= config["seed"] < 2**32 - config["ensemble"]:
-        raise InputError(f"seed: got {config['seed']}, expected a number from 0 to 4294967295.")
-    if config["model"]["num_layers"] < 1:
-        raise InputError(f"model.num_layers: got {config['model']['num_layers']}, expected at least 1.")
+    check_members(config)
     file = Path(config["data"]["file"])
     name = config["model"]["name"] or ("egnn" if is_structure_file(file) else "graph-attention")
     if name == "egnn" and config["data"]["cutoff"] is None:
@@ -242,126 +169,6 @@ def is_structure_file(file: str | Path) -> bool:
 
 def _graph(config: Mapping[str, Any]) -> Literal["2d", "3d"]:
     return "3d" if config["model"]["name"] == "egnn" else "2d"
-
-
-def _value_of(option: str, arguments: list[str]) -> str | None:
-    return next((value for word, value in pairwise(arguments) if word == option), None)
-
-
-def _refuse_other_options(path: Path, config: Mapping[str, Any]) -> None:
-    stored = read_config(path)
-    if stored is None:
-        return
-    changed = differences(stored, config)
-    if changed:
-        was, now = (_at(options, changed[0]) for options in (stored, config))
-        raise InputError(
-            f"--resume: {changed[0]} was {was!r} when the run in {path} began, now it is {now!r}. Leave the option "
-            "out to go on as before, or start anew with another --out."
-        )
-
-
-def _at(options: Any, key: str) -> Any:
-    for part in key.split("."):
-        options = options.get(part) if isinstance(options, Mapping) else None
-    return options
-
-
-def _refuse_other_data(folder: RunFolder, split: Mapping[str, Any]) -> None:
-    stored = folder.read_json("split.json")
-    if stored is not None and stored != split:
-        raise InputError(
-            f"--resume: the molecules of the file, or their split, are no longer those that the run in {folder.path} "
-            "began with. Restore the file, or start anew with another --out."
-        )
-
-
-@dataclass
-class Trained:
-    """The model with the best weights of each member, where it was trained, and how that went."""
-
-    model: nn.Module
-    device: torch.device
-    history: pd.DataFrame
-    best_epochs: list[int]
-
-
-def _train_members(folder: RunFolder, config: Mapping[str, Any], data: MoleculesData, quiet: bool) -> Trained:
-    """Train what is not trained yet."""
-    members: list[nn.Module] = []
-    histories: list[pd.DataFrame] = []
-    best_epochs: list[int] = []
-
-    def write_history(running: pd.DataFrame) -> None:
-        folder.write_table("metrics.csv", pd.concat([*histories, running]))
-
-    for k in range(config["ensemble"]):
-        seed = config["seed"] + k
-        label = f"Member {k + 1} of {config['ensemble']}" if config["ensemble"] > 1 else "Training"
-        module, keeper, device = _train_one(folder, config, data, seed, None if quiet else label, write_history)
-        members.append(module.averaged)
-        histories.append(keeper.history_table(seed))
-        best_epochs.append(keeper.best_epoch)
-    model = Ensemble(members) if len(members) > 1 else members[0]
-    return Trained(model, device, pd.concat(histories, ignore_index=True), best_epochs)
-
-
-def _averaged(module: LightningModule) -> nn.Module:
-    """The network whose weights are kept when they are the best."""
-    assert isinstance(module, MoleculesModule)
-    return module.averaged
-
-
-def _train_one(
-    folder: RunFolder,
-    config: Mapping[str, Any],
-    data: MoleculesData,
-    seed: int,
-    label: str | None,
-    write_history: Callable[[pd.DataFrame], None],
-) -> tuple[MoleculesModule, Keeper, torch.device]:
-    """Train one member from where its checkpoint stands; its best weights are in ``averaged``."""
-    checkpoint = folder.path / "checkpoints" / f"seed-{seed}.ckpt"
-    keeper = Keeper(checkpoint, _averaged, lambda: write_history(keeper.history_table(seed)))
-    callbacks: list[Callback] = [EpochSeed(seed), keeper]
-    if label is not None:
-        callbacks.append(Progress(label, ("train_loss", "valid_loss", f"valid_{headline_metric(data.task)}")))
-    with _calm_lightning(), torch.random.fork_rng():
-        trainer = make_trainer(config["trainer"], callbacks, folder.path)
-        torch.manual_seed(seed)
-        module = MoleculesModule(data, **config["model"])
-        data.seed = seed
-        try:
-            trainer.fit(module, data, ckpt_path=str(checkpoint) if checkpoint.exists() else None, weights_only=True)
-        except SystemExit:  # what Lightning makes of Ctrl-C
-            say(f"Stopped. Go on with: --resume --out {folder.path}", quiet=label is None)
-            raise KeyboardInterrupt from None
-    if not keeper.best_weights:
-        raise InputError(
-            "the validation loss was never a number: the training diverged. Lower --model.learning_rate, or look for "
-            "extreme values among the targets."
-        )
-    module.averaged.load_state_dict(keeper.best_weights)
-    return module, keeper, trainer.strategy.root_device
-
-
-@contextmanager
-def _calm_lightning() -> Iterator[None]:
-    """Without Lightning's advice on loaders, loggers and devices, which geoattn has chosen."""
-    loggers = [
-        logging.getLogger(name)
-        for name in ("lightning.pytorch", "lightning.fabric", "lightning.pytorch.utilities.rank_zero")
-    ]
-    levels = [logger.level for logger in loggers]
-    try:
-        for logger in loggers:
-            logger.setLevel(logging.ERROR)
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", module=r"lightning\.")
-            yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
 
 
 def _finish(

@@ -17,9 +17,8 @@ from geoattn.domains.metrics import evaluate
 from geoattn.domains.molecules.egnn_model import EGNNModel
 from geoattn.domains.molecules.graph_attention_model import GraphAttentionModel
 from geoattn.domains.molecules.pooling import Pooling
-from geoattn.errors import InputError
 from geoattn.tasks._molecules_evaluate import in_units
-from geoattn.tasks._training import update_average, warmup_cosine
+from geoattn.tasks._training import check_ranges, update_average, warmup_cosine
 
 Loss = Literal["mse", "l1", "huber"]
 
@@ -62,7 +61,7 @@ class MoleculesModule(lightning.LightningModule):
         ema_decay: float = 0.999,
     ) -> None:
         super().__init__()
-        _check_ranges(dropout=(dropout, 0, 1), warmup=(warmup, 0, 1), ema_decay=(ema_decay, 0, 1))
+        check_ranges(dropout=(dropout, 0, 1), warmup=(warmup, 0, 1), ema_decay=(ema_decay, 0, 1))
         self.task = data.task
         self.transform = data.target_transform
         self.loss_name, self.learning_rate, self.weight_decay = loss, learning_rate, weight_decay
@@ -140,9 +139,3 @@ def _graph_dimensions(data: MoleculesData) -> dict[str, Any]:
         "edge_channels": sample["edge_attr"].shape[1],
         "num_descriptors": 0 if descriptors is None else len(descriptors["names"]),
     }
-
-
-def _check_ranges(**options: tuple[float, float, float]) -> None:
-    for name, (value, low, high) in options.items():
-        if not low <= value < high:
-            raise InputError(f"model.{name}: got {value}, expected a number from {low} to below {high}.")

@@ -82,6 +82,13 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             torch.save(checkpoint, file)
 
 
+def check_ranges(**options: tuple[float, float, float]) -> None:
+    """Refuse an option of the model that lies outside its range: name -> (value, lowest, what it must stay below)."""
+    for name, (value, low, high) in options.items():
+        if not low <= value < high:
+            raise InputError(f"model.{name}: got {value}, expected a number from {low} to below {high}.")
+
+
 def warmup_cosine(optimizer: Optimizer, total_steps: int, warmup: float) -> LambdaLR:
     """Learning rate that rises linearly over the first ``warmup`` share of the steps, then falls as a half cosine."""
     rising = max(1, round(warmup * total_steps))
