@@ -7,7 +7,13 @@ from typing import Any
 GAP, MINUS = "\N{EN DASH}", "\N{MINUS SIGN}"
 
 _RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
-_LOWER_IS_BETTER = frozenset({"mae", "rmse", "mse", "energy_mae", "force_mae", "min_ade_20", "min_fde_20"})
+_LOWER_IS_BETTER = frozenset(
+    {
+        "mae", "rmse", "mse", "energy_mae", "force_mae", "min_ade_20", "min_fde_20", "median_system_mse",
+        "median_coordinate_se", "velocity_mse", "velocity_rmse", "velocity_median_system_mse",
+        "velocity_median_coordinate_se",
+    }
+)  # fmt: skip
 _NAMES = {
     "mae": "MAE",
     "rmse": "RMSE",
@@ -22,6 +28,12 @@ _NAMES = {
     "min_ade_20": "minADE₂₀",
     "min_fde_20": "minFDE₂₀",
     "psnr": "PSNR",
+    "median_system_mse": "median MSE of a system",
+    "median_coordinate_se": "median squared error of a coordinate",
+    "velocity_mse": "velocity MSE",
+    "velocity_rmse": "velocity RMSE",
+    "velocity_median_system_mse": "median velocity MSE of a system",
+    "velocity_median_coordinate_se": "median squared error of a velocity's coordinate",
 }
 
 

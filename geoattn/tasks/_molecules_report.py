@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import yaml
 from torch_geometric.data import Data
 
 from geoattn._numbers import format_number, metric_name
@@ -16,7 +15,6 @@ from geoattn.domains.molecules.audit import audit_rows
 from geoattn.domains.molecules.pictures import draw_sample
 from geoattn.report import (
     Block,
-    Code,
     ImageGrid,
     KeyValues,
     Plot,
@@ -28,13 +26,13 @@ from geoattn.report import (
     symmetry_section,
     write_report,
 )
-from geoattn.report.figures import calibration, coverage, learning_curve, parity, precision_recall, residuals, roc
+from geoattn.report.figures import calibration, coverage, parity, precision_recall, residuals, roc
 from geoattn.tasks._molecules_evaluate import SYMMETRY_TOLERANCE, Symmetry, headline_metric
-from geoattn.tasks._run import RunFolder, environment
+from geoattn.tasks._report import beaten_by, rejected_blocks, reproduce_section, training_section
+from geoattn.tasks._run import RunFolder
 
 TARGETS_SHOWN = 6
 WORST_SHOWN = 12
-REASONS_SHOWN = 10
 
 
 @dataclass
@@ -88,11 +86,11 @@ def write_fit_report(
     sections = [
         _result(findings),
         *_predictions(findings),
-        _training(history, best_epochs, seconds),
+        training_section(history, best_epochs, seconds),
         _worst(findings),
         _data(overlap, rejected, notes),
         symmetry_section(findings.symmetry.errors, findings.symmetry.text, tolerance=SYMMETRY_TOLERANCE),
-        _reproduce(command, config),
+        reproduce_section(command, config),
     ]
     _write(folder, findings, title, sections, "of the test part, which took part in no decision.")
 
@@ -101,14 +99,14 @@ def write_test_report(
     folder: RunFolder, findings: Findings, *, title: str, rejected: pd.DataFrame, notes: Sequence[str], command: str
 ) -> None:
     """``report.html`` of a trained model on a file."""
-    blocks: list[Block] = [*_rejected(rejected), *(Text(note) for note in notes)]
+    blocks: list[Block] = [*rejected_blocks(rejected), *(Text(note) for note in notes)]
     sections = [
         _result(findings),
         *_predictions(findings),
         _worst(findings),
         *([Section("Data", blocks)] if blocks else []),
         symmetry_section(findings.symmetry.errors, findings.symmetry.text, tolerance=SYMMETRY_TOLERANCE),
-        _reproduce(command, None),
+        reproduce_section(command, None),
     ]
     _write(folder, findings, title, sections, " ".join(["of the file.", *notes]))
 
@@ -129,25 +127,13 @@ def _result(findings: Findings) -> Section:
     blocks: list[Block] = [metrics_table(findings.metrics, "test", model="this model")]
     if not findings.metrics.get("baselines"):
         blocks.append(Text("No baselines: they need the molecules that the model was trained on, with their targets."))
-    elif beaten := _beaten_by(findings):
+    elif beaten := beaten_by(findings.metrics, findings.headline):
         blocks.append(WarningBox(f"By {metric_name(findings.headline)}, {beaten} does at least as well as this model."))
     if "valid" in findings.metrics:
         blocks.append(metrics_table(findings.metrics, "valid", model="this model"))
     if "targets" in findings.metrics:
         blocks.append(_each_target(findings))
     return Section("Result", blocks)
-
-
-def _beaten_by(findings: Findings) -> str:
-    """The baselines that are no worse than the model, by the first metric."""
-    own = findings.metrics["test"][findings.headline]["value"]
-    sign = -1 if findings.headline == "roc_auc" else 1
-    found = []
-    for name, row in findings.metrics["baselines"]["test"].items():
-        value = row[findings.headline]["value"]
-        if own is not None and value is not None and sign * value <= sign * own:
-            found.append(name.replace("_", " "))
-    return ", ".join(found)
 
 
 def _each_target(findings: Findings) -> Table:
@@ -187,23 +173,6 @@ def _figures(findings: Findings, t: int, target: str) -> list[Block]:
         caption = f"{target}: is the spread of the ensemble an honest uncertainty? Below the diagonal it is too small."
         blocks.append(Plot(coverage(y, p, std, label=target), caption))
     return blocks
-
-
-def _training(history: pd.DataFrame, best_epochs: Sequence[int], seconds: float) -> Section:
-    curves: dict[str, Any] = {}
-    for seed, part in history.groupby("seed"):
-        suffix = f", seed {seed}" if history["seed"].nunique() > 1 else ""
-        for name in ("train_loss", "valid_loss"):
-            curves[name.replace("_", " ") + suffix] = (part["epoch"].to_numpy(), part[name].to_numpy())
-    best = float(best_epochs[0]) if len(best_epochs) == 1 else None
-    figure = learning_curve(curves, ylabel="loss (normalised targets)", best=best)
-    kept = ", ".join(map(str, best_epochs))
-    text = (
-        f"{history['epoch'].max()} epochs in {format_number(seconds / 60)} minutes. Kept: the averaged weights of "
-        f"epoch {kept}, the best on the validation part. The training loss is of the weights while they change, with "
-        "dropout."
-    )
-    return Section("Training", [Plot(figure, "Learning curve."), Text(text)])
 
 
 def _worst(findings: Findings) -> Section:
@@ -256,20 +225,4 @@ def _data(overlap: Mapping[str, Any], rejected: pd.DataFrame, notes: Sequence[st
         )
     if overlap["elements_only_in_test"]:
         blocks.append(WarningBox(f"Elements only in the test part: {', '.join(overlap['elements_only_in_test'])}."))
-    return Section("Data", [*blocks, *_rejected(rejected), *(Text(note) for note in notes)])
-
-
-def _rejected(rejected: pd.DataFrame) -> list[Block]:
-    if not len(rejected):
-        return []
-    counts = rejected.groupby(["column", "reason"]).size().sort_values(ascending=False)
-    rows = [[column, reason, count] for (column, reason), count in counts.head(REASONS_SHOWN).items()]
-    caption = f"{len(rejected):,} rows were not used; rejected.csv lists each with its line."
-    return [Table(["column", "reason", "rows"], rows, caption=caption)]
-
-
-def _reproduce(command: str, config: Mapping[str, Any] | None) -> Section:
-    blocks: list[Block] = [Code(command), KeyValues(environment())]
-    if config is not None:
-        blocks.append(Code(yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True)))
-    return Section("Command and versions", blocks)
+    return Section("Data", [*blocks, *rejected_blocks(rejected), *(Text(note) for note in notes)])

@@ -1,0 +1,66 @@
+"""Parts of a report that are the same in every task."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+import yaml
+
+from geoattn._numbers import format_number, lower_is_better
+from geoattn.report import Block, Code, KeyValues, Plot, Section, Table, Text
+from geoattn.report.figures import learning_curve
+from geoattn.tasks._run import environment
+
+REASONS_SHOWN = 10
+
+
+def beaten_by(metrics: Mapping[str, Any], headline: str) -> str:
+    """The baselines that are no worse than the model, by the metric ``headline``."""
+    own = metrics["test"][headline]["value"]
+    sign = 1 if lower_is_better(headline) else -1
+    found = []
+    for name, row in metrics["baselines"]["test"].items():
+        value = row[headline]["value"]
+        if own is not None and value is not None and sign * value <= sign * own:
+            found.append(name.replace("_", " "))
+    return ", ".join(found)
+
+
+def training_section(
+    history: pd.DataFrame, best_epochs: Sequence[int], seconds: float, ylabel: str = "loss (normalised targets)"
+) -> Section:
+    """The learning curve, and which epochs were kept."""
+    curves: dict[str, Any] = {}
+    for seed, part in history.groupby("seed"):
+        suffix = f", seed {seed}" if history["seed"].nunique() > 1 else ""
+        for name in ("train_loss", "valid_loss"):
+            curves[name.replace("_", " ") + suffix] = (part["epoch"].to_numpy(), part[name].to_numpy())
+    best = float(best_epochs[0]) if len(best_epochs) == 1 else None
+    figure = learning_curve(curves, ylabel=ylabel, best=best)
+    kept = ", ".join(map(str, best_epochs))
+    text = (
+        f"{history['epoch'].max()} epochs in {format_number(seconds / 60)} minutes. Kept: the averaged weights of "
+        f"epoch {kept}, the best on the validation part. The training loss is of the weights while they change, with "
+        "dropout."
+    )
+    return Section("Training", [Plot(figure, "Learning curve."), Text(text)])
+
+
+def rejected_blocks(rejected: pd.DataFrame) -> list[Block]:
+    """The reasons why rows were not used; nothing if all were."""
+    if not len(rejected):
+        return []
+    counts = rejected.groupby(["column", "reason"]).size().sort_values(ascending=False)
+    rows = [[column, reason, count] for (column, reason), count in counts.head(REASONS_SHOWN).items()]
+    caption = f"{len(rejected):,} rows were not used; rejected.csv lists each with its line."
+    return [Table(["column", "reason", "rows"], rows, caption=caption)]
+
+
+def reproduce_section(command: str, config: Mapping[str, Any] | None) -> Section:
+    """The command, the versions and, of a training, all options."""
+    blocks: list[Block] = [Code(command), KeyValues(environment())]
+    if config is not None:
+        blocks.append(Code(yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True)))
+    return Section("Command and versions", blocks)
