@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,11 +18,11 @@ from geoattn.datasets.collate import collate
 from geoattn.domains.ensemble import Ensemble
 from geoattn.domains.molecules.baselines import baselines_for
 from geoattn.domains.molecules.targets import TargetTransform, composition
-from geoattn.testing import TOLERANCE, equivariance_error
+from geoattn.tasks._model import Symmetry
+from geoattn.testing import equivariance_error
 
 BATCH_SIZE = 128
 SYMMETRY_SAMPLES = 8
-SYMMETRY_TOLERANCE = {str(dtype).removeprefix("torch."): value for dtype, value in TOLERANCE.items()}
 
 
 def headline_metric(task: str) -> str:
@@ -103,19 +102,6 @@ def baseline_predictions(
     return {b.name: b.fit_predict(y, np.asarray(train), np.asarray(rows)) for b in baselines}
 
 
-@dataclass
-class Symmetry:
-    """The symmetry that was measured on a trained model.
-
-    Attributes:
-        errors: dtype -> largest relative error over random transformations.
-        text: what the prediction must not depend on.
-    """
-
-    errors: dict[str, float]
-    text: str
-
-
 def measure_symmetry(model: nn.Module, samples: Sequence[Data]) -> Symmetry:
     """How far the predictions for some molecules are from invariant, in float32 and float64."""
     batch = collate(samples[:SYMMETRY_SAMPLES])
@@ -178,15 +164,3 @@ def _shape(sample: Data) -> bytes:
     rounded = np.round(1000 * length).astype(np.int64)
     order = np.lexsort((rounded, pair))
     return np.concatenate([np.sort(z), pair[order], rounded[order]]).tobytes()
-
-
-def split_record(
-    split: Mapping[str, Sequence[int]], ids: Sequence[str], keys: Sequence[str], spec: str, seed: int
-) -> dict[str, Any]:
-    """``split.json``: ids under train, valid and test (which ``--data.split file:`` reads), and the molecules' keys."""
-    return {
-        **{part: [ids[row] for row in rows] for part, rows in split.items()},
-        "keys": {part: [keys[row] for row in rows] for part, rows in split.items()},
-        "split": spec,
-        "split_seed": seed,
-    }

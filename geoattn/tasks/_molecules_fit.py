@@ -28,15 +28,14 @@ from geoattn.tasks._fit import (
     refuse_other_options,
     train_members,
 )
+from geoattn.tasks._model import Symmetry, split_record
 from geoattn.tasks._molecules_evaluate import (
-    Symmetry,
     baseline_predictions,
     headline_metric,
     measure_symmetry,
     molecule_keys,
     predict_samples,
     prediction_table,
-    split_record,
 )
 from geoattn.tasks._molecules_module import MoleculesModule
 from geoattn.tasks._molecules_report import Findings, write_fit_report

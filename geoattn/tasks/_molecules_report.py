@@ -27,7 +27,8 @@ from geoattn.report import (
     write_report,
 )
 from geoattn.report.figures import calibration, coverage, parity, precision_recall, residuals, roc
-from geoattn.tasks._molecules_evaluate import SYMMETRY_TOLERANCE, Symmetry, headline_metric
+from geoattn.tasks._model import SYMMETRY_TOLERANCE, Symmetry
+from geoattn.tasks._molecules_evaluate import headline_metric
 from geoattn.tasks._report import beaten_by, rejected_blocks, reproduce_section, training_section
 from geoattn.tasks._run import RunFolder
 

@@ -18,6 +18,7 @@ from geoattn.datasets.rejections import OnError
 from geoattn.domains.metrics import evaluate, evaluate_targets
 from geoattn.domains.molecules.targets import Kind, TargetTransform
 from geoattn.errors import InputError
+from geoattn.tasks._model import default_device
 from geoattn.tasks._molecules_evaluate import (
     baseline_predictions,
     measure_symmetry,
@@ -25,7 +26,7 @@ from geoattn.tasks._molecules_evaluate import (
     predict_samples,
     prediction_table,
 )
-from geoattn.tasks._molecules_predict import TASK, default_device, load
+from geoattn.tasks._molecules_predict import TASK, load
 from geoattn.tasks._molecules_report import Findings, write_test_report
 from geoattn.tasks._run import RunFolder, command_line, say
 
