@@ -7,10 +7,14 @@ from geoattn.kernels.knn import knn
 from geoattn.kernels.neighbor_attention import neighbor_attention
 from geoattn.kernels.neighborhood import Neighborhood, as_neighborhood
 from geoattn.kernels.radius import radius
+from geoattn.kernels.segment_outer import segment_outer
 from geoattn.kernels.segment_reduce import segment_reduce
 from geoattn.kernels.segment_softmax import segment_softmax
+from geoattn.kernels.sparse_bilinear import sparse_bilinear
+from geoattn.kernels.sparse_bilinear.table import BilinearTable
 
 __all__ = [
+    "BilinearTable",
     "Choice",
     "Neighborhood",
     "as_neighborhood",
@@ -20,7 +24,9 @@ __all__ = [
     "knn",
     "neighbor_attention",
     "radius",
+    "segment_outer",
     "segment_reduce",
     "segment_softmax",
+    "sparse_bilinear",
     "use",
 ]
