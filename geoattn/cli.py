@@ -10,7 +10,10 @@ from importlib import import_module
 import geoattn
 from geoattn.errors import GeoattnError, InputError, nearest_hint
 
-TASKS = {"molecules": "properties of molecules and structures: regression, classification, energies"}
+TASKS = {
+    "molecules": "properties of molecules and structures: regression, classification, energies",
+    "dynamics": "motion of interacting bodies: where they are, and how fast they move, after some time",
+}
 VERBS = {
     "demo": "the whole way on data the package makes: two minutes on two cores",
     "fit": "train on a file of your own, measure beside baselines, write a report",

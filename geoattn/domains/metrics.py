@@ -94,7 +94,7 @@ def _all_targets(
     step = max(1, _ELEMENTS_AT_ONCE // max(num_rows, 1))
     for start in range(0, num_bootstrap + 1, step):
         stop = min(start + step, num_bootstrap + 1)
-        weights = _resampled(rng, stop - start, num_rows)
+        weights = resampled(rng, stop - start, num_rows)
         if start == 0:
             weights[0] = 1.0  # the first "resampling" is the data themselves
         for t in range(num_targets):
@@ -110,7 +110,7 @@ def _all_targets(
     return values, replicates, known.sum(axis=0).tolist(), reasons
 
 
-def _resampled(rng: np.random.Generator, num_replicates: int, num_rows: int) -> np.ndarray:
+def resampled(rng: np.random.Generator, num_replicates: int, num_rows: int) -> np.ndarray:
     """``[R, N]``: how often each row was drawn in each resampling."""
     drawn = (
         rng.integers(0, num_rows, size=(num_replicates, num_rows)) if num_rows else np.empty((num_replicates, 0), int)

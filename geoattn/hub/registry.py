@@ -11,7 +11,10 @@ from torch import nn
 from geoattn.errors import InputError, nearest_hint
 
 MODEL_CLASSES: dict[str, str] = {
+    "dynamics/egnn": "geoattn.domains.dynamics.egnn_model:EGNNDynamics",
     "molecules/egnn": "geoattn.domains.molecules.egnn_model:EGNNModel",
+    "molecules/egnn-potential": "geoattn.domains.molecules.egnn_potential:EGNNPotential",
+    "molecules/equiformer-v2-potential": "geoattn.domains.molecules.equiformer_potential:EquiformerV2Potential",
     "molecules/graph-attention": "geoattn.domains.molecules.graph_attention_model:GraphAttentionModel",
 }
 

@@ -1,0 +1,111 @@
+"""Training of one model of moving bodies: network, loss, optimiser, validation."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any, Literal
+
+import lightning
+import torch
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from geoattn.datasets.dynamics import DynamicsData
+from geoattn.domains.dynamics.batch import Prediction, SystemBatch
+from geoattn.domains.dynamics.egnn_model import EGNNDynamics
+from geoattn.tasks._training import check_ranges, update_average, warmup_cosine
+
+Loss = Literal["mse", "l1", "huber"]
+
+
+class DynamicsModule(lightning.LightningModule):
+    """One network with its loss, optimiser and averaged weights.
+
+    Validation uses the moving average of the weights; ``averaged`` is the model to keep.
+
+    Args:
+        data: after ``setup``: says which properties bodies and pairs have, and whether velocities are learned.
+        name: egnn.
+        hidden_channels: width of the bodies' representation.
+        num_layers: layers.
+        velocity: egnn: the velocity that layers after the first use, the initial one or the updated one.
+        pos_aggr: egnn: positions move by the mean or the sum over the other bodies.
+        loss: mse, l1 or huber of the coordinates, in the model's units; velocities count the same.
+        learning_rate: of Adam, at its highest.
+        weight_decay: of Adam.
+        warmup: share of the training in which the learning rate rises; afterwards it falls as a half cosine to zero.
+        ema_decay: of the moving average of the weights; 0 keeps the last weights.
+    """
+
+    def __init__(
+        self,
+        data: DynamicsData,
+        name: Literal["egnn"] = "egnn",
+        hidden_channels: int = 64,
+        num_layers: int = 4,
+        velocity: Literal["initial", "updated"] = "initial",
+        pos_aggr: Literal["mean", "sum"] = "mean",
+        loss: Loss = "mse",
+        learning_rate: float = 5e-4,
+        weight_decay: float = 1e-12,
+        warmup: float = 0.0,
+        ema_decay: float = 0.0,
+    ) -> None:
+        super().__init__()
+        check_ranges(warmup=(warmup, 0, 1), ema_decay=(ema_decay, 0, 1))
+        self.loss_name, self.learning_rate, self.weight_decay = loss, learning_rate, weight_decay
+        self.warmup, self.ema_decay = warmup, ema_decay
+        self.to_user_units = data.units.length
+        inputs: dict[str, Any] = dict(
+            num_node_scalars=len(data.preprocess["scalars"]),
+            num_edge_scalars=data.preprocess["charge"] + data.preprocess["edges"],
+            predict_velocity=data.velocities,
+        )
+        self.network: nn.Module = EGNNDynamics(
+            **inputs, hidden_channels=hidden_channels, num_layers=num_layers, velocity=velocity, pos_aggr=pos_aggr
+        )
+        self.averaged = copy.deepcopy(self.network).requires_grad_(False).eval()
+        self._losses: list[Tensor] = []
+        self._validation: list[tuple[Tensor, Tensor, int]] = []
+
+    def loss(self, prediction: Prediction, batch: SystemBatch) -> Tensor:
+        """Mean over all coordinates of positions, plus that of the velocities where they are learned."""
+        function = {"mse": F.mse_loss, "l1": F.l1_loss, "huber": F.huber_loss}[self.loss_name]
+        total = function(prediction.pos, batch.target_pos)
+        return total if prediction.vel is None else total + function(prediction.vel, batch.target_vel)
+
+    def training_step(self, batch: SystemBatch, batch_idx: int) -> Tensor:
+        loss = self.loss(self.network(batch), batch)
+        self._losses.append(loss.detach())
+        return loss
+
+    def on_train_batch_end(self, outputs: Any, batch: SystemBatch, batch_idx: int) -> None:
+        update_average(self.averaged, self.network, self.trainer.global_step, self.ema_decay)
+
+    def on_train_epoch_end(self) -> None:
+        self.log("train_loss", torch.stack(self._losses).mean())
+        self.log("learning_rate", float(self.trainer.optimizers[0].param_groups[0]["lr"]))
+        self._losses.clear()
+
+    def validation_step(self, batch: SystemBatch, batch_idx: int) -> None:
+        prediction = self.averaged(batch)
+        mse = F.mse_loss(prediction.pos, batch.target_pos)
+        self._validation.append((self.loss(prediction, batch), mse, batch.pos.shape[0]))
+
+    def on_validation_epoch_end(self) -> None:
+        losses, errors, bodies = zip(*self._validation, strict=True)
+        self._validation.clear()
+        weight = torch.tensor(bodies, dtype=torch.float64)
+        loss, mse = (
+            float((torch.stack(values).double().cpu() * weight).sum() / weight.sum()) for values in (losses, errors)
+        )
+        self.log("valid_loss", loss)
+        self.log("valid_mse", mse * self.to_user_units**2)
+
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
+        parameters = [parameter for parameter in self.parameters() if parameter.requires_grad]
+        fused = not self.trainer.precision.endswith("mixed")  # Lightning clips no gradients of fused ones in mixed
+        optimizer = torch.optim.Adam(parameters, lr=self.learning_rate, weight_decay=self.weight_decay, fused=fused)
+        schedule = warmup_cosine(optimizer, int(self.trainer.estimated_stepping_batches), self.warmup)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
