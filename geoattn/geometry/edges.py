@@ -81,6 +81,28 @@ def safe_norm(x: Tensor, dim: int = -1, keepdim: bool = False) -> Tensor:
     return square.masked_fill(zero, 1.0).sqrt().masked_fill(zero, 0.0).to(x.dtype)
 
 
+def safe_unit(x: Tensor, norm: Tensor | None = None) -> Tensor:
+    """Unit vectors ``x / |x|``; 0, with first and second derivatives of 0, where ``safe_norm`` is 0.
+
+    Args:
+        x: ``[..., D]``.
+        norm: ``[...]``, ``safe_norm(x)`` where it is at hand.
+
+    Returns:
+        the shape and dtype of ``x``.
+
+    Symmetry: equivariant to O(D).
+
+    Example:
+        >>> import torch
+        >>> safe_unit(torch.tensor([[3.0, 4.0], [0.0, 0.0]])).tolist()
+        [[0.6000000238418579, 0.800000011920929], [0.0, 0.0]]
+    """
+    norm = (safe_norm(x) if norm is None else norm).unsqueeze(-1)
+    zero = norm == 0
+    return (x / norm.masked_fill(zero, 1.0)).masked_fill(zero, 0.0)
+
+
 def polynomial_envelope(d: Tensor, cutoff: float, p: int = 6) -> Tensor:
     """Smooth cutoff: 1 at ``d = 0``, and 0 with its first and second derivative at ``d >= cutoff``.
 
