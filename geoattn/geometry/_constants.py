@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -13,19 +13,24 @@ from torch import Tensor
 def constant(build: Callable[..., Tensor]) -> Callable[..., Tensor]:
     """Turn ``build(*args)``, a float64 or integer tensor, into ``f(*args, dtype, device)`` that keeps what it made.
 
-    Arguments are hashable plain values, so the cache holds one tensor per choice of degrees, dtype and device. The
-    tensors are shared: never write into them. They are ordinary tensors on the device asked for even where the first
-    call comes from inference mode or under another default device, and ``torch.compile`` takes them as constants.
+    Arguments are plain values, so what is kept is one tensor per choice of degrees, dtype and device. The tensors are
+    shared: never write into them. They are ordinary tensors on the device asked for even where the first call comes
+    from inference mode or under another default device, and ``torch.compile`` traces the call, the first one too.
     """
+    kept = SimpleNamespace()
 
-    @functools.cache
-    def made(args: tuple[Any, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
-        with torch.inference_mode(False), torch.no_grad(), torch.device("cpu"):
-            return build(*args).to(device=device, dtype=dtype)
+    @torch.compiler.assume_constant_result  # so that the compiler runs build, which it cannot trace
+    def place(*args: Any) -> str:
+        # attributes of an object are looked up one by one when traced; a dict would be read once, before it is filled
+        name = "_".join(map(str, args)).replace(".", "_").replace(":", "_")
+        if not hasattr(kept, name):
+            *values, dtype, device = args
+            with torch.inference_mode(False), torch.no_grad(), torch.device("cpu"):
+                setattr(kept, name, build(*values).to(device=device, dtype=dtype))
+        return name
 
     def lookup(*args: Any) -> Tensor:
-        *degrees, dtype, device = args
-        return made(tuple(degrees), dtype, torch.device(device))
+        value: Tensor = getattr(kept, place(*args))
+        return value
 
-    functools.update_wrapper(lookup, build)
-    return torch.compiler.assume_constant_result(lookup)
+    return lookup
