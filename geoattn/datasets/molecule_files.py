@@ -11,7 +11,7 @@ import io
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -20,6 +20,7 @@ from geoattn.datasets.rejections import Rejections
 from geoattn.domains.molecules.records import Record, RecordError, shorten
 from geoattn.errors import InputError, nearest_hint
 
+T = TypeVar("T")
 SMILES_NAMES = ("smiles", "canonical_smiles", "isomeric_smiles", "smi", "mol_smiles", "structure")
 PARQUET_ROWS = 256
 """Rows of a Parquet file that are Python objects at a time."""
@@ -58,6 +59,24 @@ def read_records(path: str | Path, rejections: Rejections, columns: Columns | No
     """
     path, columns = Path(path), columns or Columns()
     reader, unpack = _reader_of(path)
+    yield from _checked(path, reader(path, unpack, rejections, columns), rejections)
+
+
+def read_frames(path: str | Path, rejections: Rejections) -> Iterator[tuple[int, Any]]:
+    """(line number, ``ase.Atoms``) of each frame of an extended XYZ file, which may be gzipped.
+
+    Raises:
+        InputError: as `read_records`.
+    """
+    path = Path(path)
+    reader, unpack = _reader_of(path)
+    if reader is not _read_xyz:
+        raise InputError(f"{path}: got the suffix {path.suffix!r}, expected extended XYZ: .xyz or .extxyz.")
+    yield from _checked(path, _read_atoms(path, unpack, rejections), rejections)
+
+
+def _checked(path: Path, items: Iterator[T], rejections: Rejections) -> Iterator[T]:
+    """The items of a file, if there is one that can be read and holds something."""
     if not path.is_file():
         names = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
         raise InputError(f"{path}: no such file. {nearest_hint(path.name, names) if names else ''}".rstrip())
@@ -65,9 +84,9 @@ def read_records(path: str | Path, rejections: Rejections, columns: Columns | No
         raise InputError(f"{path}: the file is empty.")
     before, count = len(rejections), 0
     try:
-        for record in reader(path, unpack, rejections, columns):
+        for item in items:
             count += 1
-            yield record
+            yield item
     except (UnicodeDecodeError, gzip.BadGzipFile, EOFError) as error:
         raise InputError(f"{path}: cannot be read as text ({error}). Save it as UTF-8.") from error
     if count == 0 and len(rejections) == before:
@@ -135,13 +154,13 @@ def _table_columns(path: Path, header: list[str], columns: Columns) -> tuple[str
     twice = {name for name in header if name and header.count(name) > 1}
     if twice:
         raise InputError(f"{path}: the header names column {sorted(twice)[0]!r} more than once.")
-    smiles = columns.smiles or _usual(header, SMILES_NAMES)
+    smiles = columns.smiles or usual_name(header, SMILES_NAMES)
     if smiles is None:
         raise InputError(
             f"{path}: no SMILES column found among {_listed(header)}. Name it with --data.smiles_column."
             + (" Are the columns separated by ';'? Use ','." if len(header) == 1 and ";" in header[0] else "")
         )
-    name = columns.id or _usual(header, ID_NAMES)
+    name = columns.id or usual_name(header, ID_NAMES)
     for column in (smiles, *([name] if name else []), *columns.required):
         if column not in header:
             raise InputError(f"{path}: there is no column {column!r}. {nearest_hint(column, header)}")
@@ -170,7 +189,7 @@ def _read_sdf(path: Path, unpack: bool, rejections: Rejections, columns: Columns
             molblock, properties = _split_sdf(block)
             seen.update(properties)
             title = molblock.split("\n", 1)[0].strip()
-            name = columns.id or _usual(list(properties), ID_NAMES)
+            name = columns.id or usual_name(list(properties), ID_NAMES)
             label = properties.get(name, "") if name else title
             yield Record(
                 file=str(path), line=line, id=label or title or str(line), molblock=molblock, fields=properties
@@ -210,8 +229,29 @@ def _split_sdf(block: list[str]) -> tuple[str, dict[str, Any]]:
 
 
 def _read_xyz(path: Path, unpack: bool, rejections: Rejections, columns: Columns) -> Iterator[Record]:
-    ase_io = require("ase.io", "molecules")
     seen: set[str] = set()
+    for line, atoms in _read_atoms(path, unpack, rejections):
+        fields = {**atoms.info, **(atoms.calc.results if atoms.calc else {})}  # ASE moves "energy" to a calculator
+        seen.update(fields)
+        name = columns.id or usual_name(list(fields), ID_NAMES)
+        smiles = fields.get(columns.smiles or usual_name(list(fields), SMILES_NAMES))
+        yield Record(
+            file=str(path),
+            line=line,
+            id=str(fields.get(name, line)) if name else str(line),
+            smiles=None if smiles is None else str(smiles),
+            numbers=atoms.numbers.astype(np.int64),
+            positions=atoms.positions,
+            cell=np.asarray(atoms.cell) if atoms.pbc.any() else None,
+            pbc=(bool(atoms.pbc[0]), bool(atoms.pbc[1]), bool(atoms.pbc[2])),
+            fields=fields,
+        )
+    _check_seen(path, columns, seen)
+
+
+def _read_atoms(path: Path, unpack: bool, rejections: Rejections) -> Iterator[tuple[int, Any]]:
+    """(line number, ``ase.Atoms``) of each frame that ASE can read."""
+    ase_io = require("ase.io", "molecules")
     with _open(path, unpack) as file:
         for line, frame in _xyz_frames(path, file):
             try:
@@ -220,22 +260,7 @@ def _read_xyz(path: Path, unpack: bool, rejections: Rejections, columns: Columns
                 reason = f"ASE cannot read this frame ({type(error).__name__}: {error})"
                 rejections.add(str(path), line, RecordError("frame", frame[1].strip() if frame[1:] else "", reason))
                 continue
-            fields = {**atoms.info, **(atoms.calc.results if atoms.calc else {})}  # ASE moves "energy" to a calculator
-            seen.update(fields)
-            name = columns.id or _usual(list(fields), ID_NAMES)
-            smiles = fields.get(columns.smiles or _usual(list(fields), SMILES_NAMES))
-            yield Record(
-                file=str(path),
-                line=line,
-                id=str(fields.get(name, line)) if name else str(line),
-                smiles=None if smiles is None else str(smiles),
-                numbers=atoms.numbers.astype(np.int64),
-                positions=atoms.positions,
-                cell=np.asarray(atoms.cell) if atoms.pbc.any() else None,
-                pbc=(bool(atoms.pbc[0]), bool(atoms.pbc[1]), bool(atoms.pbc[2])),
-                fields=fields,
-            )
-    _check_seen(path, columns, seen)
+            yield line, atoms
 
 
 def _xyz_frames(path: Path, file: io.TextIOBase) -> Iterator[tuple[int, list[str]]]:
@@ -261,7 +286,7 @@ def _xyz_frames(path: Path, file: io.TextIOBase) -> Iterator[tuple[int, list[str
 # --- shared -----------------------------------------------------------------------------------------------------------
 
 
-def _usual(names: list[str], usual: Sequence[str]) -> str | None:
+def usual_name(names: list[str], usual: Sequence[str]) -> str | None:
     """The first of ``names`` that is one of the ``usual`` ones, whatever its case."""
     lower = {name.lower(): name for name in reversed(names)}
     return next((lower[name] for name in usual if name in lower), None)

@@ -28,6 +28,7 @@ from geoattn.tasks._fit import (
     refuse_other_options,
     train_members,
 )
+from geoattn.tasks._forces_fit import fit_forces, forces_parser, wants_forces, words_want_forces
 from geoattn.tasks._model import Symmetry, split_record
 from geoattn.tasks._molecules_evaluate import (
     baseline_predictions,
@@ -71,7 +72,10 @@ def fit_parser() -> TaskParser:
 
 def run_fit(arguments: list[str]) -> Run:
     """The verb, from the words of the command line behind it."""
-    return fit_config(parse_words(fit_parser(), TASK, arguments), command_line([TASK, "fit", *arguments]))
+    command = command_line([TASK, "fit", *arguments])
+    if words_want_forces(arguments):
+        return fit_forces(parse_words(forces_parser(), TASK, arguments), command)
+    return fit_config(parse_words(fit_parser(), TASK, arguments), command)
 
 
 def fit(
@@ -102,8 +106,11 @@ def fit(
         >>> run = molecules.fit("esol.csv", recipe="molecules-esol", data={"split": "scaffold"})  # doctest: +SKIP
         >>> run.metrics["test"]["rmse"]["value"]  # doctest: +SKIP
     """
-    parsed = parse_mapping(fit_parser(), TASK, file, recipe, out, resume, quiet, options)
-    return fit_config(parsed, f"geoattn.tasks.molecules.fit({str(file)!r}, recipe={recipe!r}, ...)")
+    command = f"geoattn.tasks.molecules.fit({str(file)!r}, recipe={recipe!r}, ...)"
+    task = options.get("data", {}).get("task")
+    if wants_forces(task, recipe, out if resume else None):
+        return fit_forces(parse_mapping(forces_parser(), TASK, file, recipe, out, resume, quiet, options), command)
+    return fit_config(parse_mapping(fit_parser(), TASK, file, recipe, out, resume, quiet, options), command)
 
 
 def fit_config(options: Mapping[str, Any], command: str) -> Run:

@@ -2,6 +2,7 @@ import pytest
 import yaml
 
 from geoattn.errors import InputError
+from geoattn.tasks._forces_fit import forces_parser, words_want_forces
 from geoattn.tasks._molecules_fit import fit_parser
 from geoattn.tasks._parser import UsageError, differences, expand_arguments, merged, recipe_names, recipe_path
 
@@ -78,11 +79,14 @@ def test_short_forms(tmp_path):
 
 @pytest.mark.parametrize("name", recipe_names("molecules"))
 def test_every_recipe_parses_and_states_the_data(name):
-    config = parse("--data", "a.csv", "--recipe", name)
     stated = yaml.safe_load(recipe_path("molecules", name).read_text())
+    forces = stated["data"]["task"] == "forces"
+    words = expand_arguments("molecules", ["--data", "a.csv", "--recipe", name])
+    config = (forces_parser() if forces else fit_parser()).parse_args(words).as_dict()
+    assert words_want_forces(words) == forces
     assert config["card"]["title"] == stated["card"]["title"]
     assert config["card"]["data_licence"] != "not stated"
-    assert set(config["card"]["targets"]) == set(config["data"]["targets"])
+    assert forces or set(config["card"]["targets"]) == set(config["data"]["targets"])
 
 
 def test_help_names_the_options_once(capsys):

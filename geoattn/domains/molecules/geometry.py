@@ -70,20 +70,50 @@ def periodic_edges(
     """
     if cutoff is None:
         raise RecordError("pbc", pbc, "a periodic structure needs a cutoff", "Set --data.cutoff, e.g. 5.0 (angstrom).")
-    if not np.isfinite(cell).all() or abs(np.linalg.det(_complete(cell, pbc))) < 1e-6:
-        raise RecordError("Lattice", np.round(cell, 3).tolist(), "the lattice vectors span no volume")
+    index, shift = neighbor_list(positions, cell, pbc, cutoff)
+    return index, shift @ cell
+
+
+def neighbor_list(
+    positions: np.ndarray, cell: np.ndarray | None, pbc: tuple[bool, bool, bool], cutoff: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """All pairs within a cutoff, by vesin, with the cells that the sources lie in.
+
+    Args:
+        positions: ``[N, 3]`` in angstrom; atoms may lie outside the cell.
+        cell: ``[3, 3]``, rows are lattice vectors; may be None where nothing repeats.
+        pbc: along which lattice vectors the structure repeats.
+        cutoff: in angstrom.
+
+    Returns:
+        ``edge_index [2, E]`` int64, sorted by target, then source, and ``cell_shift [E, 3]``, float64 of whole
+        numbers, such that the edge vector is ``positions[source] + cell_shift @ cell - positions[target]``. An atom
+        may be its own neighbour in another cell.
+
+    Raises:
+        RecordError: for a flat cell, or for two atoms that coincide across the boundary.
+    """
     vesin = require("vesin", "molecules")
-    neighbors = vesin.NeighborList(cutoff=cutoff, full_list=True)
-    target, source, shift, distance = neighbors.compute(
-        points=positions, box=_complete(cell, pbc), periodic=list(pbc), quantities="ijSd"
+    periodic = any(pbc)
+    if periodic:
+        if cell is None or not np.isfinite(cell).all() or abs(np.linalg.det(_complete(cell, pbc))) < 1e-6:
+            lattice = "none" if cell is None else np.round(cell, 3).tolist()
+            raise RecordError("Lattice", lattice, "the lattice vectors span no volume")
+        box = _complete(cell, pbc)
+    else:
+        box = np.zeros((3, 3))
+    target, source, shift, distance = vesin.NeighborList(cutoff=cutoff, full_list=True).compute(
+        points=np.asarray(positions, dtype=np.float64),
+        box=np.asarray(box, dtype=np.float64),
+        periodic=list(pbc) if periodic else False,
+        quantities="ijSd",
     )
-    if len(distance) and distance.min() < COINCIDENT:
+    if periodic and len(distance) and distance.min() < COINCIDENT:
         edge = int(distance.argmin())
         atoms = f"atoms {int(source[edge]) + 1} and {int(target[edge]) + 1}"
         raise RecordError("pos", _xyz(positions[source[edge]]), f"{atoms} coincide across the cell boundary")
-    order = np.lexsort((source, target))
-    index = np.stack([source, target]).astype(np.int64)[:, order]
-    return index, (shift[order].astype(np.float64) @ cell)
+    order = np.lexsort((*shift.T, source, target))
+    return np.stack([source, target]).astype(np.int64)[:, order], shift[order].astype(np.float64)
 
 
 def _complete(cell: np.ndarray, pbc: tuple[bool, bool, bool]) -> np.ndarray:
