@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import math
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from geoattn.errors import ShapeError
+from geoattn.errors import ShapeError, nearest_hint
 from geoattn.geometry.edge_basis import EdgeBasis
 from geoattn.kernels import Neighborhood, segment_reduce, segment_softmax
 from geoattn.layers.so2_conv import SO2Conv, join_m, split_m
-from geoattn.layers.so3_activation import GateActivation
+from geoattn.layers.so3_activation import GateActivation, SeparableS2Activation
 from geoattn.layers.so3_layer_norm import SO3LayerNorm
 from geoattn.layers.so3_linear import SO3Linear
+
+Activation = Literal["gate", "separable_s2"]
 
 
 def attention_weights(logits: Tensor, envelope: Tensor, nbr: Neighborhood) -> Tensor:
@@ -63,6 +66,8 @@ class EquiformerV2Attention(nn.Module):
         hidden_channels: width of the message between the two convolutions.
         alpha_channels: A, width of each head's input to the logits.
         value_channels: V, width of each head's values.
+        activation: "gate" (exactly equivariant) or "separable_s2" (the paper's; see `SeparableS2Activation`).
+        grid_resolution: of "separable_s2".
 
     Shapes:
         x ``[N, (L+1)^2, C]``, basis an `EdgeBasis` of the same nodes, edge_scalars ``[E, edge_channels]`` in the order
@@ -85,12 +90,14 @@ class EquiformerV2Attention(nn.Module):
         hidden_channels: int,
         alpha_channels: int,
         value_channels: int,
+        activation: Activation = "gate",
+        grid_resolution: int = 18,
     ) -> None:
         super().__init__()
         self.channels, self.lmax, self.mmax, self.num_heads = channels, lmax, mmax, num_heads
         self.alpha_channels, self.value_channels = alpha_channels, value_channels
         num_alpha, num_values = num_heads * alpha_channels, num_heads * value_channels
-        self.activation = GateActivation(lmax, hidden_channels)
+        self.activation = _activation(activation, lmax, hidden_channels, mmax, grid_resolution)
         self.message_in = SO2Conv(
             lmax,
             mmax,
@@ -123,11 +130,26 @@ class EquiformerV2Attention(nn.Module):
 
 
 class FeedForward(nn.Module):
-    """SO(3) linear map, activation, SO(3) linear map, at each node: ``[N, (L+1)^2, C]`` to the same."""
+    """SO(3) linear map, activation, SO(3) linear map, at each node: ``[N, (L+1)^2, C]`` to the same.
 
-    def __init__(self, channels: int, hidden_channels: int, *, lmax: int) -> None:
+    Args:
+        channels: C.
+        hidden_channels: width in between.
+        lmax: L, largest degree.
+        activation, grid_resolution: as in `EquiformerV2Attention`.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        hidden_channels: int,
+        *,
+        lmax: int,
+        activation: Activation = "gate",
+        grid_resolution: int = 18,
+    ) -> None:
         super().__init__()
-        self.activation = GateActivation(lmax, hidden_channels)
+        self.activation = _activation(activation, lmax, hidden_channels, None, grid_resolution)
         self.linear_in = SO3Linear(lmax, channels, hidden_channels)
         self.scalars = nn.Linear(channels, self.activation.num_scalars)
         self.linear_out = SO3Linear(lmax, hidden_channels, channels)
@@ -153,12 +175,28 @@ class EquiformerV2Block(nn.Module):
         alpha_channels: width of each head's input to the logits.
         value_channels: width of each head's values; ``channels / num_heads`` if None.
         ffn_channels: width inside the feed-forward; ``2 * channels`` if None.
+        activation: "gate" (exactly equivariant) or "separable_s2" (the paper's; see `SeparableS2Activation`).
+        grid_resolution: number of latitudes and longitudes of "separable_s2".
 
     Shapes:
         x ``[N, (L+1)^2, C]``, l-major; basis an `EdgeBasis` of the same nodes; edge_scalars ``[E, edge_channels]`` in
         the order of ``basis.nbr``. Returns ``[N, (L+1)^2, C]``.
 
-    Symmetry: equivariant to SO(3) and permutations, exactly.
+    Symmetry: equivariant to SO(3) and permutations; exactly with the gate, up to the grid's error with
+    "separable_s2". Reflections are not a symmetry.
+
+    Cost: per edge, the two rotations and the two convolutions, O(L^3 C^2).
+
+    Edge cases: an edge of zero length or beyond the cutoff sends nothing; an isolated node is changed by biases and
+    the feed-forward alone.
+
+    Example:
+        >>> from geoattn.geometry.edge_basis import EdgeBasis
+        >>> nbr = Neighborhood.from_edge_index(torch.tensor([[0, 1, 2], [1, 2, 0]]), num_targets=3)
+        >>> basis = EdgeBasis.build(torch.randn(3, 3), nbr, cutoff=5.0)
+        >>> block = EquiformerV2Block(16, lmax=2, mmax=2, num_heads=4, edge_channels=8)
+        >>> block(torch.randn(3, 9, 16), basis, torch.randn(3, 8)).shape
+        torch.Size([3, 9, 16])
     """
 
     def __init__(
@@ -173,6 +211,8 @@ class EquiformerV2Block(nn.Module):
         alpha_channels: int = 16,
         value_channels: int | None = None,
         ffn_channels: int | None = None,
+        activation: Activation = "gate",
+        grid_resolution: int = 18,
     ) -> None:
         super().__init__()
         if value_channels is None and channels % num_heads:
@@ -189,14 +229,32 @@ class EquiformerV2Block(nn.Module):
             hidden_channels=hidden_channels or channels,
             alpha_channels=alpha_channels,
             value_channels=value_channels or channels // num_heads,
+            activation=activation,
+            grid_resolution=grid_resolution,
         )
         self.ffn_norm = SO3LayerNorm(lmax, channels)
-        self.ffn = FeedForward(channels, ffn_channels or 2 * channels, lmax=lmax)
+        self.ffn = FeedForward(
+            channels,
+            ffn_channels or 2 * channels,
+            lmax=lmax,
+            activation=activation,
+            grid_resolution=grid_resolution,
+        )
 
     def forward(self, x: Tensor, basis: EdgeBasis, edge_scalars: Tensor) -> Tensor:
         """Update node features; see the class for shapes."""
         x = x + self.attention(self.attention_norm(x), basis, edge_scalars)
         return x + self.ffn(self.ffn_norm(x))
+
+
+def _activation(
+    kind: Activation, lmax: int, channels: int, mmax: int | None, resolution: int
+) -> GateActivation | SeparableS2Activation:
+    if kind not in get_args(Activation):
+        raise ShapeError("activation", repr(kind), "'gate' or 'separable_s2'", nearest_hint(kind, get_args(Activation)))
+    if kind == "gate":
+        return GateActivation(lmax, channels)
+    return SeparableS2Activation(lmax, channels, mmax, resolution)
 
 
 def _pairs(x: Tensor, nbr: Neighborhood) -> Tensor:

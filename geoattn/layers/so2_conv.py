@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from geoattn.errors import ShapeError
+from geoattn.geometry.edge_frame import m_sizes
 
 
 def split_m(z: Tensor, lmax: int, mmax: int) -> list[Tensor]:
@@ -22,8 +23,8 @@ def split_m(z: Tensor, lmax: int, mmax: int) -> list[Tensor]:
     Returns:
         mmax + 1 tensors: ``[E, L+1, C]`` for m = 0, and ``[E, 2, L-m+1, C]`` for m > 0 with the rows +m, then -m.
     """
-    sizes = [lmax + 1] + [2 * (lmax - m + 1) for m in range(1, mmax + 1)]
-    first, *others = z.split(sizes, dim=1)
+    first_size, *sizes = m_sizes(lmax, mmax)
+    first, *others = z.split([first_size, *(2 * size for size in sizes)], dim=1)
     return [first, *(block.unflatten(1, (2, -1)) for block in others)]
 
 
@@ -128,12 +129,10 @@ class SO2Conv(nn.Module):
         radial_channels: int | None = None,
     ) -> None:
         super().__init__()
-        if not 0 <= mmax <= lmax:
-            raise ShapeError("mmax", str(mmax), f"0 to lmax = {lmax}")
         self.lmax, self.mmax = lmax, mmax
         self.in_channels, self.out_channels = in_channels, out_channels
         self.extra_scalars, self.radial_channels = extra_scalars, radial_channels
-        num_degrees = [lmax - m + 1 for m in range(mmax + 1)]
+        num_degrees = m_sizes(lmax, mmax)
         self.num_rows = 2 * sum(num_degrees) - num_degrees[0]
         shapes = [(k * out_channels, k * in_channels) for k in num_degrees]
         first = (extra_scalars + shapes[0][0], shapes[0][1])

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from geoattn.errors import ShapeError
-from geoattn.layers.so3_linear import degree_of_row
+from geoattn.geometry._constants import constant
+from geoattn.layers.so3_linear import check_degrees, degree_of_row
 
 
 class SO3LayerNorm(nn.Module):
@@ -37,24 +37,11 @@ class SO3LayerNorm(nn.Module):
         torch.Size([5, 9, 8])
     """
 
-    degrees: Tensor
-    scalar_row: Tensor
-    average: Tensor
-    spread: Tensor
-
     def __init__(self, lmax: int, channels: int, eps: float = 1e-5) -> None:
         super().__init__()
         self.lmax, self.channels, self.eps = lmax, channels, eps
         self.weight = nn.Parameter(torch.empty(lmax + 1, channels))
         self.bias = nn.Parameter(torch.empty(channels))
-        degrees = degree_of_row(lmax)
-        higher = (degrees > 0).double()
-        self.register_buffer("degrees", degrees, persistent=False)
-        self.register_buffer("scalar_row", (1 - higher)[:, None].float(), persistent=False)
-        # [S, 2]: what each row's mean square counts in the variance of l = 0 and in the power of l > 0
-        average = torch.stack([1 - higher, higher / ((2 * degrees + 1) * max(lmax, 1))], 1)
-        self.register_buffer("average", average, persistent=False)
-        self.register_buffer("spread", torch.stack([1 - higher, higher]).float(), persistent=False)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -68,15 +55,39 @@ class SO3LayerNorm(nn.Module):
         Raises:
             ShapeError: if ``x`` is not ``[N, (lmax+1)^2, channels]``.
         """
-        if x.ndim != 3 or x.shape[1:] != (len(self.degrees), self.channels):
-            expected = f"[N, {len(self.degrees)}, {self.channels}]"
-            raise ShapeError("x", f"shape {tuple(x.shape)}", f"{expected}, (lmax+1)^2 rows of channels")
-        scalar_row = self.scalar_row.to(x.dtype)
+        check_degrees(x, self.lmax, self.channels)
+        like = (x.dtype, x.device)
+        scalar_row, average, spread = (
+            _scalar_row(self.lmax, *like),
+            _average(self.lmax, *like),
+            _spread(self.lmax, *like),
+        )
         x = torch.addcmul(x, scalar_row, x[:, :1].mean(-1, keepdim=True), value=-1)
-        power = x.square().mean(-1) @ self.average.to(x.dtype)  # [N, 2]
-        scale = (power + self.eps).rsqrt() @ self.spread.to(x.dtype)  # [N, S]
-        normal = x * scale.unsqueeze(-1)
-        return torch.addcmul(scalar_row * self.bias, normal, self.weight.index_select(0, self.degrees))
+        power = x.square().mean(-1) @ _average(self.lmax, *like)  # [N, 2]
+        scale = (power + self.eps).rsqrt() @ _spread(self.lmax, *like)  # [N, S]
+        weight = self.weight.index_select(0, degree_of_row(self.lmax, torch.int64, x.device))
+        return torch.addcmul(scalar_row * self.bias, x * scale.unsqueeze(-1), weight)
 
     def extra_repr(self) -> str:
         return f"{self.lmax}, {self.channels}, eps={self.eps}"
+
+
+@constant
+def _scalar_row(lmax: int) -> Tensor:
+    """``[S, 1]``: 1 for l = 0, 0 for the others."""
+    return torch.eye((lmax + 1) ** 2, 1, dtype=torch.float64)
+
+
+@constant
+def _average(lmax: int) -> Tensor:
+    """``[S, 2]``: what the mean square of each row counts in the variance of l = 0, and in the power of l > 0."""
+    scalar = _scalar_row(lmax, torch.float64, "cpu")
+    degrees = degree_of_row(lmax, torch.float64, "cpu")[:, None]
+    return torch.cat([scalar, (1 - scalar) / ((2 * degrees + 1) * max(lmax, 1))], dim=1)
+
+
+@constant
+def _spread(lmax: int) -> Tensor:
+    """``[2, S]``: which of the two scales each row takes."""
+    scalar = _scalar_row(lmax, torch.float64, "cpu").T
+    return torch.cat([scalar, 1 - scalar])

@@ -9,31 +9,38 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from geoattn.errors import ShapeError
+from geoattn.geometry._constants import constant
 
 
-def degree_of_row(lmax: int) -> Tensor:
-    """``[S]`` int64, the degree l of each of the ``S = (lmax+1)^2`` rows in l-major order: 0, 1, 1, 1, 2, ..."""
-    degrees = torch.arange(lmax + 1)
-    return degrees.repeat_interleave(2 * degrees + 1)
-
-
-def so3_linear(x: Tensor, weight: Tensor, bias: Tensor | None, degrees: Tensor) -> Tensor:
-    """``y[n, lm] = weight[l] x[n, lm] (+ bias where l = 0)``.
+def so3_linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """``y[n, lm] = weight[l] x[n, lm]``, plus the bias where l = 0.
 
     Args:
-        x: ``[N, S, C]``.
+        x: ``[N, S, C]``, S = (L+1)^2.
         weight: ``[L+1, C', C]``.
-        bias: ``[C']`` or None.
-        degrees: ``[S]``, the degree of each row.
+        bias: ``[C']``.
 
     Returns:
         ``[N, S, C']``, as a transposed view.
     """
-    rows = weight.index_select(0, degrees).mT
-    if bias is None:
-        return torch.bmm(x.transpose(0, 1), rows).transpose(0, 1)
-    offset = functional.pad(bias[None, None], (0, 0, 0, 0, 0, len(degrees) - 1))  # [S, 1, C'], 0 for l > 0
-    return torch.baddbmm(offset.to(x.dtype), x.transpose(0, 1), rows).transpose(0, 1)
+    lmax = weight.shape[0] - 1
+    rows = weight.mT.index_select(0, degree_of_row(lmax, torch.int64, x.device))
+    offset = functional.pad(bias[None, None], (0, 0, 0, 0, 0, x.shape[1] - 1))  # [S, 1, C'], 0 for l > 0
+    return torch.baddbmm(offset, x.transpose(0, 1), rows).transpose(0, 1)
+
+
+def check_degrees(x: Tensor, lmax: int, channels: int) -> None:
+    """Raise ShapeError unless ``x`` is ``[N, (lmax+1)^2, channels]``."""
+    if x.ndim != 3 or x.shape[1:] != ((lmax + 1) ** 2, channels):
+        expected = f"[N, (lmax+1)^2 = {(lmax + 1) ** 2}, {channels} channels]"
+        raise ShapeError("x", f"shape {tuple(x.shape)}", expected)
+
+
+@constant
+def degree_of_row(lmax: int) -> Tensor:
+    """``[S]``, the degree l of each of the ``S = (lmax+1)^2`` rows in l-major order: 0, 1, 1, 1, 2, ..."""
+    degrees = torch.arange(lmax + 1)
+    return degrees.repeat_interleave(2 * degrees + 1)
 
 
 class SO3Linear(nn.Module):
@@ -58,14 +65,11 @@ class SO3Linear(nn.Module):
         torch.Size([5, 9, 4])
     """
 
-    degrees: Tensor
-
     def __init__(self, lmax: int, in_channels: int, out_channels: int) -> None:
         super().__init__()
         self.lmax, self.in_channels, self.out_channels = lmax, in_channels, out_channels
         self.weight = nn.Parameter(torch.empty(lmax + 1, out_channels, in_channels))
         self.bias = nn.Parameter(torch.empty(out_channels))
-        self.register_buffer("degrees", degree_of_row(lmax), persistent=False)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -79,10 +83,8 @@ class SO3Linear(nn.Module):
         Raises:
             ShapeError: if ``x`` is not ``[N, (lmax+1)^2, in_channels]``.
         """
-        if x.ndim != 3 or x.shape[1:] != (len(self.degrees), self.in_channels):
-            expected = f"[N, {len(self.degrees)}, {self.in_channels}]"
-            raise ShapeError("x", f"shape {tuple(x.shape)}", f"{expected}, (lmax+1)^2 rows of in_channels")
-        return so3_linear(x, self.weight, self.bias, self.degrees)
+        check_degrees(x, self.lmax, self.in_channels)
+        return so3_linear(x, self.weight, self.bias)
 
     def extra_repr(self) -> str:
         return f"{self.lmax}, {self.in_channels}, {self.out_channels}"

@@ -11,7 +11,7 @@ from torch.nn import functional
 from geoattn.errors import ShapeError
 from geoattn.geometry.edge_basis import EdgeBasis
 from geoattn.kernels import Neighborhood, as_neighborhood, segment_reduce
-from geoattn.layers.equiformer_v2 import EquiformerV2Block
+from geoattn.layers.equiformer_v2 import Activation, EquiformerV2Attention, EquiformerV2Block
 from geoattn.layers.so3_layer_norm import SO3LayerNorm
 
 
@@ -42,13 +42,16 @@ class EquiformerV2(nn.Module):
         num_radial: number of radial functions of the distance.
         radial_basis: "gaussian" or "bessel".
         average_degree: divides the sum over edges that starts the degrees; about the number of neighbours.
+        activation: "gate" (exactly equivariant) or "separable_s2" (the paper's).
+        grid_resolution: number of latitudes and longitudes of "separable_s2".
 
     Shapes:
         species ``[N]`` integer in 0..num_species - 1, pos ``[N, 3]``, edge_index ``[2, E]`` or a Neighborhood, shift
         ``[E, 3]`` in the caller's order (periodic images). Returns ``[N, (L+1)^2, C]``: row 0 is invariant, rows l^2 to
         (l+1)^2 - 1 are of degree l in e3nn's order.
 
-    Symmetry: invariant to translations, equivariant to SO(3) and permutations.
+    Symmetry: invariant to translations, equivariant to SO(3) and permutations; exactly with the gate, up to the grid's
+    error with "separable_s2" (then features also depend a little on the directions of the axes).
 
     Edge cases: an isolated atom gets features of its species at l = 0 and zero elsewhere. Edges of zero length and
     edges beyond the cutoff send nothing; the features have two continuous derivatives where an edge crosses it.
@@ -78,6 +81,8 @@ class EquiformerV2(nn.Module):
         num_radial: int = 32,
         radial_basis: Literal["gaussian", "bessel"] = "gaussian",
         average_degree: float = 10.0,
+        activation: Activation = "gate",
+        grid_resolution: int = 18,
     ) -> None:
         super().__init__()
         mmax = lmax if mmax is None else mmax
@@ -102,6 +107,8 @@ class EquiformerV2(nn.Module):
                 alpha_channels=alpha_channels,
                 value_channels=value_channels,
                 ffn_channels=ffn_channels,
+                activation=activation,
+                grid_resolution=grid_resolution,
             )
             for _ in range(num_layers)
         )
@@ -117,13 +124,19 @@ class EquiformerV2(nn.Module):
         Raises:
             ShapeError: if a tensor does not fit.
         """
-        if pos.ndim != 2 or pos.shape[1] != 3:
-            raise ShapeError("pos", f"shape {tuple(pos.shape)}", "[N, 3]")
+        return self.node_features(species, *self.edge_features(species, pos, edge_index, shift))
+
+    def edge_features(
+        self, species: Tensor, pos: Tensor, edge_index: Tensor | Neighborhood, shift: Tensor | None = None
+    ) -> tuple[EdgeBasis, Tensor]:
+        """The edges' geometry and their scalars ``[E, edge_channels]`` in CSR order, which all blocks share."""
         if species.shape != pos.shape[:1]:
-            raise ShapeError("species", f"shape {tuple(species.shape)}", f"[N = {pos.shape[0]}]")
-        nbr = as_neighborhood(edge_index, pos.shape[0])
-        basis = EdgeBasis.build(pos, nbr, cutoff=self.cutoff, shift=shift)
-        edge_scalars = self.embed_edges(species, basis)
+            raise ShapeError("species", f"shape {tuple(species.shape)}", f"[N = {pos.shape[0]}], a number for each atom")
+        basis = EdgeBasis.build(pos, as_neighborhood(edge_index, pos.shape[0]), cutoff=self.cutoff, shift=shift)
+        return basis, self.embed_edges(species, basis)
+
+    def node_features(self, species: Tensor, basis: EdgeBasis, edge_scalars: Tensor) -> Tensor:
+        """Features ``[N, (L+1)^2, C]`` from what `edge_features` gives."""
         x = self.embed_nodes(species, basis, edge_scalars)
         for block in self.blocks:
             x = block(x, basis, edge_scalars)
@@ -167,3 +180,64 @@ class EnergyHead(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Energies; see the class for shapes."""
         return self.mlp(x[:, 0]).squeeze(-1)
+
+
+class DirectForceHead(nn.Module):
+    """A vector for each atom by one more attention, whose degree 1 it is.
+
+    Such forces cost no gradient, but are not the gradient of any energy: dynamics driven by them does not conserve it.
+
+    Paper: EquiformerV2, arXiv:2306.12059.
+
+    Args:
+        channels: C.
+        lmax, mmax, num_heads, edge_channels: as in the model.
+        hidden_channels: width of the messages; C if None.
+        alpha_channels: width of each head's input to the logits.
+
+    Shapes:
+        x ``[N, (L+1)^2, C]`` from `EquiformerV2.node_features`, with the basis and edge scalars that it got. Returns
+        ``[N, 3]``.
+
+    Symmetry: equivariant to SO(3), invariant to translations.
+
+    Edge cases: an isolated atom gets 0.
+
+    Example:
+        >>> model = EquiformerV2(10, channels=8, num_layers=1, lmax=2, num_heads=2, edge_channels=16)
+        >>> head = DirectForceHead(8, lmax=2, mmax=2, num_heads=2, edge_channels=16)
+        >>> species, edges = torch.tensor([8, 1, 1]), torch.tensor([[0, 1, 1, 2], [1, 0, 2, 1]])
+        >>> basis, edge_scalars = model.edge_features(species, torch.randn(3, 3), edges)
+        >>> head(model.node_features(species, basis, edge_scalars), basis, edge_scalars).shape
+        torch.Size([3, 3])
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        *,
+        lmax: int,
+        mmax: int,
+        num_heads: int,
+        edge_channels: int,
+        hidden_channels: int | None = None,
+        alpha_channels: int = 16,
+    ) -> None:
+        super().__init__()
+        if lmax < 1:
+            raise ShapeError("lmax", str(lmax), "at least 1, the degree of a force")
+        self.attention = EquiformerV2Attention(
+            channels,
+            1,
+            lmax=lmax,
+            mmax=mmax,
+            num_heads=num_heads,
+            edge_channels=edge_channels,
+            hidden_channels=hidden_channels or channels,
+            alpha_channels=alpha_channels,
+            value_channels=max(channels // num_heads, 1),
+        )
+
+    def forward(self, x: Tensor, basis: EdgeBasis, edge_scalars: Tensor) -> Tensor:
+        """Forces; see the class for shapes."""
+        return self.attention(x, basis, edge_scalars)[:, 1:4, 0]
