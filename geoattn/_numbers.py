@@ -11,7 +11,7 @@ _LOWER_IS_BETTER = frozenset(
     {
         "mae", "rmse", "mse", "energy_mae", "force_mae", "min_ade_20", "min_fde_20", "median_system_mse",
         "median_coordinate_se", "velocity_mse", "velocity_rmse", "velocity_median_system_mse",
-        "velocity_median_coordinate_se",
+        "velocity_median_coordinate_se", "energy_mae_per_atom", "energy_rmse", "force_rmse", "stress_mae",
     }
 )  # fmt: skip
 _NAMES = {
@@ -25,6 +25,10 @@ _NAMES = {
     "macro_roc_auc": "macro ROC AUC",
     "energy_mae": "energy MAE",
     "force_mae": "force MAE",
+    "energy_mae_per_atom": "energy MAE per atom",
+    "energy_rmse": "energy RMSE",
+    "force_rmse": "force RMSE",
+    "stress_mae": "stress MAE",
     "min_ade_20": "minADE₂₀",
     "min_fde_20": "minFDE₂₀",
     "psnr": "PSNR",

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import count, islice
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 
 from geoattn.datasets.molecule_files import ID_NAMES, read_frames, usual_name
 from geoattn.datasets.rejections import Rejections
+from geoattn.domains.molecules.elements import symbol
 from geoattn.domains.molecules.geometry import check_geometry
 from geoattn.domains.molecules.records import RecordError
 from geoattn.domains.molecules.structures import Structure
@@ -73,7 +75,35 @@ def read_structures(
     Raises:
         InputError: no such file, a file that is no extended XYZ, or a bad frame where ``rejections`` raises.
     """
-    for line, atoms in read_frames(path, rejections):
+    yield from _usable(path, read_frames(path, rejections), cutoff, rejections, keys, elements)
+
+
+def read_structure_chunks(
+    path: str | Path, cutoff: float, rejections: Rejections, chunk_size: int, elements: list[int], skip: int = 0
+) -> Iterator[tuple[int, list[Frame]]]:
+    """(number, usable frames) of each chunk of ``chunk_size`` frames, with constant memory and without labels.
+
+    ``rejections`` holds those of the chunk alone. Of the first ``skip`` chunks nothing is computed or given.
+    """
+    stream = read_frames(path, rejections)
+    for number in count():
+        chunk = list(islice(stream, chunk_size))
+        if not chunk and not len(rejections):
+            return
+        if number >= skip:
+            yield number, list(_usable(path, chunk, cutoff, rejections, None, elements))
+        rejections.clear()
+
+
+def _usable(
+    path: str | Path,
+    frames: Iterable[tuple[int, Any]],
+    cutoff: float,
+    rejections: Rejections,
+    keys: Keys | None,
+    elements: list[int] | None,
+) -> Iterator[Frame]:
+    for line, atoms in frames:
         try:
             yield _frame(str(path), line, atoms, cutoff, keys, elements)
         except RecordError as error:
@@ -90,8 +120,6 @@ def _frame(file: str, line: int, atoms: Any, cutoff: float, keys: Keys | None, e
             raise RecordError("pbc", atoms.pbc.tolist(), reason, "Write Lattice=..., or pbc=F.")
     unknown = sorted(set(atoms.numbers.tolist()) - set(elements)) if elements is not None else []
     if unknown:
-        from geoattn.domains.molecules.elements import symbol
-
         known = ", ".join(symbol(z) for z in elements or [])
         raise RecordError("species", symbol(unknown[0]), f"the model was trained on {known} alone")
     structure = Structure.with_neighbors(atoms.numbers, atoms.positions, cell * np.array(pbc)[:, None], pbc, cutoff)

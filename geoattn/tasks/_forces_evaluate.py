@@ -20,6 +20,7 @@ from geoattn.testing import equivariance_error
 
 ATOMS_AT_ONCE = 1024
 BASELINE = "reference_energies_zero_force"
+SYMMETRY = "The energy stays the same and forces turn with the structure under rotations and translations"
 SYMMETRY_SAMPLES = 4
 AXES = "xyz"
 VOIGT = ("xx", "yy", "zz", "yz", "xz", "xy")

@@ -29,6 +29,7 @@ from geoattn.tasks._fit import (
 )
 from geoattn.tasks._forces_evaluate import (
     BASELINE,
+    SYMMETRY,
     energy_columns,
     force_table,
     measure_symmetry,
@@ -44,7 +45,6 @@ from geoattn.tasks._run import RunFolder, read_config, say
 from geoattn.tasks._training import make_trainer
 
 TASK = "molecules"
-SYMMETRY = "The energy stays the same and forces turn with the structure under rotations and translations"
 
 
 def forces_parser() -> TaskParser:

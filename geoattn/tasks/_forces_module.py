@@ -12,6 +12,7 @@ from torch import Tensor
 
 from geoattn.datasets.molecule_trajectories import TrajectoryData
 from geoattn.domains.molecules.egnn_potential import EGNNPotential
+from geoattn.domains.molecules.equiformer_potential import EquiformerV2Potential
 from geoattn.domains.molecules.potential import Potential
 from geoattn.domains.molecules.structures import StructureBatch
 from geoattn.errors import InputError
@@ -99,8 +100,6 @@ class ForcesModule(lightning.LightningModule):
         if name == "egnn":
             self.network = EGNNPotential(**shared)
         else:
-            from geoattn.domains.molecules.equiformer_potential import EquiformerV2Potential
-
             degree = data.average_degree
             self.network = EquiformerV2Potential(
                 **shared, lmax=lmax, mmax=mmax, num_heads=num_heads, average_degree=degree

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -60,13 +61,17 @@ class Parts:
 
     def write(self, number: int, table: pd.DataFrame, rejected: pd.DataFrame) -> None:
         """Keep a chunk; its rejected rows first, so that a chunk that is done is done entirely."""
-        if len(rejected):
-            with atomic_path(self.folder / f"{number:08d}.rejected.csv") as temporary:
-                rejected.to_csv(temporary, index=False)
+        self.write_rejected(number, rejected)
         with atomic_path(self.folder / f"{number:08d}.parquet") as temporary:
             table.astype({name: str for name in ("id", "smiles", "entity") if name in table}).to_parquet(
                 temporary, index=False
             )
+
+    def write_rejected(self, number: int, rejected: pd.DataFrame) -> None:
+        """Keep the rejected rows of a chunk, if there are any."""
+        if len(rejected):
+            with atomic_path(self.folder / f"{number:08d}.rejected.csv") as temporary:
+                rejected.to_csv(temporary, index=False)
 
     def join(self) -> None:
         """Write ``out`` and the list of rejected rows, and remove the chunks."""
@@ -76,10 +81,10 @@ class Parts:
                 for k, part in enumerate(rejected):
                     pd.read_csv(part, dtype=str, keep_default_na=False).to_csv(file, index=False, header=k == 0)
         with atomic_path(self.out) as temporary:
-            self._join_tables(temporary)
+            self._join_parts(temporary)
         shutil.rmtree(self.folder)
 
-    def _join_tables(self, path: Path) -> None:
+    def _join_parts(self, path: Path) -> None:
         files = self._files()
         if self.out.suffix == ".parquet":
             with pyarrow.parquet.ParquetWriter(path, pyarrow.parquet.read_schema(files[0])) as writer:
@@ -94,11 +99,11 @@ class Parts:
         return sorted(self.folder.glob("*.parquet"))
 
 
-def checked_out(out: str) -> Path:
+def checked_out(out: str, formats: Sequence[str] = FORMATS) -> Path:
     """The file that ``--out`` of a prediction names, if it can be written."""
     target = Path(out)
-    if target.suffix not in FORMATS:
-        raise InputError(f"--out: {out}: got the suffix {target.suffix!r}, expected {' or '.join(FORMATS)}.")
+    if target.suffix not in formats:
+        raise InputError(f"--out: {out}: got the suffix {target.suffix!r}, expected {' or '.join(formats)}.")
     if target.exists():
         raise InputError(f"--out: {out} exists; nothing is ever overwritten. Choose another name, or delete it.")
     if not target.absolute().parent.is_dir():

@@ -11,6 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,9 @@ from geoattn.domains.molecules.audit import audit_rows
 from geoattn.domains.molecules.demo import make_demo_table
 from geoattn.errors import InputError
 from geoattn.hub import Pretrained
+from geoattn.tasks._forces_predict import predict_forces
+from geoattn.tasks._forces_test import test_forces
+from geoattn.tasks._model import load_model
 from geoattn.tasks._molecules_fit import Run, data_parser, fit, is_structure_file, run_fit
 from geoattn.tasks._molecules_module import MoleculesModule
 from geoattn.tasks._molecules_predict import TASK, predict_file, predict_molecules
@@ -37,10 +41,19 @@ DEMO_NEW_MOLECULES = 200
 USAGE = {
     "demo": "[--out DIR]",
     "test": "--model DIR|NAME --data FILE [--rows all|test] [--out DIR] [--on-error raise|skip]",
-    "predict": "--model DIR|NAME --data FILE --out FILE.csv|.parquet [--on-error raise|skip] [--chunk-size N]",
+    "predict": "--model DIR|NAME --data FILE --out FILE.csv|.parquet|.xyz [--on-error raise|skip] [--chunk-size N]",
 }
 
-test = test_file
+
+def test(model: str, data: str, **options: Any) -> dict[str, Any]:
+    """Measure a trained model on a file that has the targets, or energies and forces: ``metrics.json`` as a mapping.
+
+    Args:
+        model: model folder, run folder, or the name of a shipped model.
+        data: the file.
+        options: of ``geoattn molecules test``; see `test_file` for properties and `test_forces` for potentials.
+    """
+    return (test_forces if is_potential(model) else test_file)(model, data, **options)
 
 
 def predict(model: str | Path | Pretrained, molecules: Sequence[str], device: str | None = None) -> pd.DataFrame:
@@ -124,10 +137,24 @@ def run(verb: str, arguments: list[str]) -> None:
         "fit": run_fit,
         "audit": _run_audit,
         "demo": partial(_run_function, "demo", demo),
-        "test": partial(_run_function, "test", test_file),
-        "predict": partial(_run_function, "predict", predict_file),
+        "test": partial(_run_trained, "test", test_file, test_forces),
+        "predict": partial(_run_trained, "predict", predict_file, predict_forces),
     }
     verbs[verb](arguments)
+
+
+def is_potential(model: str | Path) -> bool:
+    """Whether a trained model gives energies with forces."""
+    return load_model(model, TASK).preprocess["task"] == "forces"
+
+
+def _run_trained(
+    verb: str, of_properties: Callable[..., Any], of_forces: Callable[..., Any], arguments: list[str]
+) -> None:
+    """A verb that depends on what the model is."""
+    words = expand_arguments(TASK, arguments, data=None)
+    model = dict(pairwise(words)).get("--model")
+    _run_function(verb, of_forces if model is not None and is_potential(model) else of_properties, arguments)
 
 
 def _run_audit(arguments: list[str]) -> None:

@@ -1,0 +1,145 @@
+"""``geoattn molecules test`` for a potential: measured on a file with energies and forces."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import pandas as pd
+
+from geoattn._numbers import format_measure, metric_name, rows_of
+from geoattn.datasets.molecule_frames import Keys, read_structures
+from geoattn.datasets.molecule_trajectories import frame_table, pack
+from geoattn.datasets.rejections import OnError, Rejections
+from geoattn.domains.molecules.force_metrics import constant_baseline, evaluate_forces, in_milli
+from geoattn.errors import InputError
+from geoattn.tasks._forces_evaluate import (
+    BASELINE,
+    SYMMETRY,
+    energy_columns,
+    force_table,
+    measure_symmetry,
+    predict_structures,
+    structure_keys,
+    true_labels,
+)
+from geoattn.tasks._forces_report import UNITS, ForceFindings, write_test_report
+from geoattn.tasks._model import default_device, load_model
+from geoattn.tasks._run import RunFolder, command_line, say
+
+TASK = "molecules"
+Rows = Literal["all", "test"]
+
+
+def test_forces(
+    model: str,
+    data: str,
+    out: str | None = None,
+    rows: Rows = "all",
+    on_error: OnError = "raise",
+    energy_key: str | None = None,
+    forces_key: str | None = None,
+    stress_key: str | None = None,
+    device: str | None = None,
+    quiet: bool = False,
+) -> dict[str, Any]:
+    """Measure a trained potential on a file that has energies and forces.
+
+    Prints the metrics with their 95 % intervals beside reference energies without forces, and says how many structures
+    of the file the model was trained on.
+
+    Args:
+        model: model folder, run folder, or the name of a shipped model.
+        data: extended XYZ with energies (eV) and forces (eV/angstrom).
+        out: folder for metrics.json, predictions.csv, predictions.forces.csv, rejected.csv and report.html; nothing is
+            written if left out.
+        rows: all, or test for the structures of the model's own test part.
+        on_error: raise stops at the first bad frame; skip leaves bad frames out.
+        energy_key: the info key with the energy, if it is called otherwise than in the training file.
+        forces_key: the column with the forces, if it is called otherwise.
+        stress_key: the info key with the stress; that of the training file if left out.
+        device: cpu, cuda or cuda:1; the GPU if there is one.
+        quiet: say nothing but errors; the metrics are printed all the same.
+    """
+    folder = RunFolder.at(TASK, out, resume=False) if out is not None else None
+    loaded = load_model(model, TASK)
+    preprocess = loaded.preprocess
+    names = (energy_key or preprocess["energy_key"], forces_key or preprocess["forces_key"])
+    keys = Keys(*names, stress_key or preprocess["stress_key"])
+    rejections = Rejections(on_error)
+    frames = list(read_structures(data, preprocess["cutoff"], rejections, keys, preprocess["elements"]))
+    rejected = rejections.table()
+    if not frames:
+        raise InputError(f"{data}: no usable structure; {len(rejected)} frames were rejected.")
+    stress = keys.stress is not None
+    packed = pack(frames, stress)
+    copies = structure_keys(packed)
+    overlap = _about_overlap(copies, loaded.split.get("keys", {}))
+    say(overlap, quiet=quiet)
+    chosen = list(range(len(frames))) if rows == "all" else _test_rows(copies, loaded.split, data)
+    predicted = predict_structures(loaded.model, packed, chosen, device or default_device(), stress)
+    true, elements = true_labels(packed, chosen), packed.z[packed.atom_rows(chosen)]
+    references = {int(z): energy for z, energy in preprocess["baseline_references"].items()}
+    constant = constant_baseline(true.num_atoms, elements, references, stress)
+    metrics: dict[str, Any] = {
+        "test": evaluate_forces(true, predicted),
+        "baselines": {"test": {BASELINE: evaluate_forces(true, constant)}},
+    }
+    print(_as_text(metrics, Path(model).name))
+    if folder is not None:
+        table = frame_table(frames).iloc[chosen]
+        findings = ForceFindings(
+            true=true,
+            predicted=predicted,
+            elements=elements,
+            table=table,
+            metrics=metrics,
+            symmetry=measure_symmetry(loaded.model, packed, chosen),
+            symmetry_text=SYMMETRY,
+        )
+        options = ["--model", model, "--data", data, "--out", str(folder.path), "--rows", rows]
+        folder.make()
+        folder.write_environment(command_line([TASK, "test", *options]))
+        folder.write_table("predictions.csv", energy_columns(table.drop(columns=["file", "smiles"]), predicted))
+        folder.write_table("predictions.forces.csv", force_table(table["id"].tolist(), packed, chosen, predicted, true))
+        folder.write_table("rejected.csv", rejected)
+        folder.write_json("metrics.json", metrics)
+        write_test_report(
+            folder,
+            findings,
+            title=loaded.config["summary"],
+            rejected=rejected,
+            notes=[overlap],
+            command=command_line([TASK, "test", *options]),
+        )
+        say(f"Report: {folder.path / 'report.html'}", quiet=quiet)
+    return metrics
+
+
+def _about_overlap(keys: Sequence[str], known: Mapping[str, Sequence[str]]) -> str:
+    """How many structures of the file the model has seen."""
+    if "train" not in known:
+        return "It is not written down what this model was trained on."
+    counts = {part: sum(key in set(known[part]) for key in keys) for part in ("train", "valid")}
+    text = f"{counts['train']} of {len(keys)} structures of the file are in the model's training part"
+    text += f", {counts['valid']} in its validation part."
+    return text + (" On those it looks better than it is; see --rows test." if counts["train"] else "")
+
+
+def _test_rows(keys: Sequence[str], split: Mapping[str, Any], data: str) -> list[int]:
+    wanted = set(split.get("keys", {}).get("test", []))
+    rows = [row for row, key in enumerate(keys) if key in wanted]
+    if not rows:
+        raise InputError(f"--rows test: no structure of {data} is in the test part of the model. Use --rows all.")
+    return rows
+
+
+def _as_text(metrics: Mapping[str, Any], name: str) -> str:
+    """The metrics as a table for the terminal: a row per metric, the model beside the baseline."""
+    columns = {
+        row: {metric_name(metric): format_measure(entry) for metric, entry in in_milli(entries).items()}
+        for row, entries in rows_of(metrics, "test", name)
+    }
+    count = metrics["test"]["energy_mae"]["n"]
+    return f"{pd.DataFrame(columns).to_string()}\nn = {count} structures; in brackets the 95 % interval. {UNITS}"
