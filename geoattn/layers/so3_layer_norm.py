@@ -57,11 +57,7 @@ class SO3LayerNorm(nn.Module):
         """
         check_degrees(x, self.lmax, self.channels)
         like = (x.dtype, x.device)
-        scalar_row, average, spread = (
-            _scalar_row(self.lmax, *like),
-            _average(self.lmax, *like),
-            _spread(self.lmax, *like),
-        )
+        scalar_row = _scalar_row(self.lmax, *like)
         x = torch.addcmul(x, scalar_row, x[:, :1].mean(-1, keepdim=True), value=-1)
         power = x.square().mean(-1) @ _average(self.lmax, *like)  # [N, 2]
         scale = (power + self.eps).rsqrt() @ _spread(self.lmax, *like)  # [N, S]

@@ -131,7 +131,7 @@ class EquiformerV2(nn.Module):
     ) -> tuple[EdgeBasis, Tensor]:
         """The edges' geometry and their scalars ``[E, edge_channels]`` in CSR order, which all blocks share."""
         if species.shape != pos.shape[:1]:
-            raise ShapeError("species", f"shape {tuple(species.shape)}", f"[N = {pos.shape[0]}], a number for each atom")
+            raise ShapeError("species", f"shape {tuple(species.shape)}", f"[N = {pos.shape[0]}], one number per atom")
         basis = EdgeBasis.build(pos, as_neighborhood(edge_index, pos.shape[0]), cutoff=self.cutoff, shift=shift)
         return basis, self.embed_edges(species, basis)
 
