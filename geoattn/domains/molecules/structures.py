@@ -151,7 +151,11 @@ class PackedStructures:
         return _ranges(self._first_atom[rows], self._atoms[rows])
 
     def __getitem__(self, rows: list[int] | np.ndarray) -> StructureBatch:
-        """Those structures as a batch, floating-point values (but energies) in torch's default dtype."""
+        """Those structures as a batch in torch's default dtype."""
+        return self.batch(rows, torch.get_default_dtype())
+
+    def batch(self, rows: list[int] | np.ndarray, dtype: torch.dtype) -> StructureBatch:
+        """Those structures as a batch; floating-point values, but energies, in ``dtype``."""
         rows = np.asarray(rows, dtype=np.int64)
         counts, edge_counts = self._atoms[rows], self._edges[rows]
         atoms, edges = self.atom_rows(rows), _ranges(self._first_edge[rows], edge_counts)
@@ -161,20 +165,23 @@ class PackedStructures:
         ends = (torch.from_numpy(self._source[edges] + offset), torch.from_numpy(self._target[edges] + offset))
         batch = StructureBatch(
             z=torch.from_numpy(self.z[atoms]),
-            pos=_real(self.pos[atoms]),
+            pos=torch.from_numpy(self.pos[atoms]).to(dtype),
             nbr=Neighborhood.from_csr(torch.from_numpy(row_ptr), *ends, len(atoms), len(atoms)),
             structure=torch.from_numpy(np.repeat(np.arange(len(rows)), counts)),
             num_structures=len(rows),
         )
         if self.cell is not None and self._shift is not None:
-            batch.cell, batch.cell_shift = _real(self.cell[rows]), _real(self._shift[edges])
-            batch.volume = _real(self.volume[rows])
+            batch.cell, batch.cell_shift = (
+                torch.from_numpy(self.cell[rows]).to(dtype),
+                torch.from_numpy(self._shift[edges]).to(dtype),
+            )
+            batch.volume = torch.from_numpy(self.volume[rows]).to(dtype)
         if self.energy is not None:
             batch.energy = torch.from_numpy(self.energy[rows])
         if self.forces is not None:
-            batch.forces = _real(self.forces[atoms])
+            batch.forces = torch.from_numpy(self.forces[atoms]).to(dtype)
         if self.stress is not None:
-            batch.stress = _real(self.stress[rows])
+            batch.stress = torch.from_numpy(self.stress[rows]).to(dtype)
         return batch
 
 
@@ -186,7 +193,3 @@ def _ranges(first: np.ndarray, count: np.ndarray) -> np.ndarray:
     """``first[0] .. first[0] + count[0] - 1, first[1] ..``, one after the other."""
     ends = np.cumsum(count)
     return np.repeat(first - ends + count, count) + np.arange(ends[-1] if len(ends) else 0)
-
-
-def _real(array: np.ndarray) -> Tensor:
-    return torch.from_numpy(array).to(torch.get_default_dtype())
