@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import torch
@@ -46,6 +47,68 @@ def natural_irreps(lmax: int, channels: int) -> str:
         '8x0e+8x1o+8x2e'
     """
     return "+".join(f"{channels}x{degree}{'eo'[degree % 2]}" for degree in range(lmax + 1))
+
+
+class PackedLayout:
+    """Where the degrees stand in features packed as e3nn packs them, and the way from packed to per-degree and back.
+
+    Irreps of one degree are one group, in the order in which they are packed, whatever their parity: only rotations
+    are looked at.
+
+    Attributes:
+        irreps: the ``e3nn.o3.Irreps``.
+        dim: width of a packed row.
+        multiplicity: degree -> number of irreps of that degree, degrees ascending; none is 0.
+
+    Raises:
+        InputError: if the text is not irreps.
+        ShapeError: if there is no irrep at all.
+
+    Example:
+        >>> import torch
+        >>> layout = PackedLayout("2x0e + 3x1o + 1x0e")
+        >>> layout.dim, layout.multiplicity
+        (12, {0: 3, 1: 3})
+        >>> {degree: tuple(part.shape) for degree, part in layout.split(torch.randn(5, 12)).items()}
+        {0: (5, 3, 1), 1: (5, 3, 3)}
+    """
+
+    def __init__(self, irreps: str | Irreps, argument: str = "irreps") -> None:
+        self.irreps = as_irreps(irreps, argument)
+        self.dim: int = self.irreps.dim
+        if self.dim == 0:
+            raise ShapeError(argument, repr(str(irreps)), "at least one irrep")
+        self._blocks: list[tuple[int, int]] = [(ir.l, mul) for mul, ir in self.irreps]
+        self._sizes = [mul * (2 * degree + 1) for degree, mul in self._blocks]
+        totals: dict[int, int] = {}
+        for degree, mul in sorted(self._blocks):
+            totals[degree] = totals.get(degree, 0) + mul
+        self.multiplicity = {degree: mul for degree, mul in totals.items() if mul}
+
+    def split(self, x: Tensor, argument: str = "x") -> dict[int, Tensor]:
+        """``[..., dim]`` -> degree -> ``[..., multiplicity, 2l + 1]``, views where a degree stands in one place.
+
+        Raises:
+            ShapeError: if ``x`` is not ``[..., dim]``.
+        """
+        if x.ndim == 0 or x.shape[-1] != self.dim:
+            raise ShapeError(argument, f"shape {tuple(x.shape)}", f"[..., {self.dim}], packed {self.irreps}")
+        parts: dict[int, list[Tensor]] = {degree: [] for degree in self.multiplicity}
+        for (degree, mul), block in zip(self._blocks, x.split(self._sizes, dim=-1), strict=True):
+            if mul:
+                parts[degree].append(block.unflatten(-1, (mul, 2 * degree + 1)))
+        return {degree: part[0] if len(part) == 1 else torch.cat(part, dim=-2) for degree, part in parts.items()}
+
+    def join(self, degrees: Mapping[int, Tensor]) -> Tensor:
+        """Degree -> ``[..., multiplicity, 2l + 1]``, a tensor for every degree of the layout, -> ``[..., dim]``."""
+        used = dict.fromkeys(self.multiplicity, 0)
+        blocks = []
+        for degree, mul in self._blocks:
+            if mul:
+                start = used[degree]
+                used[degree] = start + mul
+                blocks.append(degrees[degree].narrow(-2, start, mul).flatten(-2))
+        return torch.cat(blocks, dim=-1)
 
 
 def to_degrees(x: Tensor, irreps: str | Irreps) -> Tensor:
