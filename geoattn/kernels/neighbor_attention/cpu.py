@@ -7,14 +7,13 @@ edges pass in blocks with an online softmax; the logits of a block stay in the f
 
 import functools
 import math
-import zlib
-from pathlib import Path
 
 import numpy as np
 import torch
 from numba import njit
 from torch import Tensor
 
+from geoattn.kernels._lanes import checksum
 from geoattn.kernels._threads import run_rows
 from geoattn.kernels.neighbor_attention import _simd
 from geoattn.kernels.neighbor_attention._simd import (
@@ -39,8 +38,7 @@ AHEAD = 16
 LITERAL_DIMS = (8, 16, 32, 64)
 """Head dimensions compiled as constants, which is up to twice as fast; other sizes share one general version."""
 
-# Numba's cache on disk watches the kernels' own file alone; this among their constants makes it see _simd.py change.
-_SIMD_CHECKSUM = zlib.crc32(Path(_simd.__file__).read_bytes())
+_SIMD_CHECKSUM = checksum(_simd.__file__)
 
 # no nnan and ninf: a bias of -inf masks an edge
 _jit = njit(nogil=True, cache=True, fastmath={"reassoc", "contract", "nsz", "arcp"}, error_model="numpy")
