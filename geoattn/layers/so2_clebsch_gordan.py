@@ -52,7 +52,7 @@ def so2_weights_from_paths(
         weight = like.new_zeros(2, size, out_channels, size, in_channels)
         for (l_in, j, l_out), path in paths.items():
             if m <= min(l_in, l_out):
-                factors = _frame_coefficients(l_in, j, l_out, like.dtype, like.device)[:, m]
+                factors = frame_coefficients(l_in, j, l_out, like.dtype, like.device)[:, m]
                 weight[:, l_out - m, :, l_in - m] += factors[:, None, None] * path
         weight = weight.flatten(3, 4).flatten(1, 2)
         weights.append(weight if m else weight[0])
@@ -79,7 +79,7 @@ def paths_from_so2_weights(
         for l_out in range(lmax + 1):
             for j in range(abs(l_in - l_out), l_in + l_out + 1):
                 path = weights[0].new_zeros(out_channels, in_channels)
-                factors = _frame_coefficients(l_in, j, l_out, path.dtype, path.device)
+                factors = frame_coefficients(l_in, j, l_out, path.dtype, path.device)
                 for m, weight in enumerate(weights[: min(l_in, l_out) + 1]):
                     size = lmax - m + 1
                     blocks = weight.reshape(-1, size, out_channels, size, in_channels)[:, l_out - m, :, l_in - m]
@@ -90,7 +90,7 @@ def paths_from_so2_weights(
 
 
 @constant
-def _frame_coefficients(l_in: int, j: int, l_out: int) -> Tensor:
+def frame_coefficients(l_in: int, j: int, l_out: int) -> Tensor:
     r"""``[2, min(l_in, l_out) + 1]``: what the path contributes to W_r and to W_i of each m.
 
     :math:`\sqrt{2J+1}\, C_{m0m'}` at m' = m, and at m' = -m.

@@ -1,0 +1,208 @@
+"""SE(3)-Transformer: attention whose values and keys are tensor field convolutions."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from geoattn.errors import ShapeError, nearest_hint
+from geoattn.geometry.edge_basis import EdgeBasis
+from geoattn.geometry.irreps import PackedLayout
+from geoattn.kernels import Neighborhood, as_neighborhood, neighbor_attention
+from geoattn.layers.equivariant_linear import EquivariantLinear
+from geoattn.layers.self_interaction import AttentiveSelfInteraction, add_channels
+from geoattn.layers.tensor_field_conv import TensorFieldConv
+
+if TYPE_CHECKING:
+    from e3nn.o3 import Irreps
+
+
+class SE3TransformerLayer(nn.Module):
+    r"""Attention of each node over its neighbours, with features that turn with the points.
+
+    .. math::
+        (k_{ij}, v_{ij}) &= \mathrm{TFN}(x_j, \hat r_{ij}, a_{ij}), \qquad q_i = W_Q\, x_i \\
+        s_{ijh} &= \frac{1}{\sqrt D} \sum_l \langle q^l_{ih}, k^l_{ijh} \rangle, \qquad
+        o_{ih} = \sum_j \operatorname{softmax}_j(s_{ijh})\, v_{ijh} \\
+        x_i' &= W\, [o_i, x_i]
+
+    There is one softmax per head over the logits summed over all degrees, so the weights are invariant, and keys and
+    values come from one convolution. Keys have the degrees that input and output share.
+
+    Paper: "SE(3)-Transformers", NeurIPS 2020, arXiv:2006.10503.
+
+    Args:
+        irreps_in: irreps of the input, e.g. ``"8x0e + 8x1o"``; any number of channels per degree.
+        irreps_out: irreps of the result.
+        num_heads: H.
+        channels_div: keys and values have ``1 / channels_div`` of the output's channels, rounded up to a multiple of H.
+        edge_channels: A, width of ``edge_attr``, which enters the radial network beside the distance.
+        radial_channels: width of the radial network.
+        reflections: False: SE(3), the default; True: E(3), by leaving out the paths that are odd under reflections.
+        self_interaction: "cat": a linear map of what was received and the node's own features; "attentive": the same
+            with a matrix made of the features themselves (`AttentiveSelfInteraction`); "sum": the features are added
+            to a linear map of what was received.
+        scale: D is the size of all keys, "total", as the authors have it, or that of one head, "per_head".
+        cutoff: length at which an edge vanishes, with two continuous derivatives; None: all edges count fully.
+
+    Shapes:
+        x ``[N, irreps_in.dim]`` packed as e3nn packs them, pos ``[N, 3]``, edge_index ``[2, E]`` or a ``Neighborhood``,
+        edge_attr ``[E, A]`` and shift ``[E, 3]`` in the caller's order. Returns ``[N, irreps_out.dim]``.
+
+    Symmetry: exact. x' is equivariant under rotations, does not change with translations, and permutes with the nodes;
+    with ``reflections`` also equivariant under reflections, for irreps of natural parity (0e, 1o, 2e, ...).
+
+    Edge cases: a node without edges receives exactly 0, and keeps its own path. An edge of zero length has no direction
+    and sends nothing: connected nodes at one place do not see each other.
+
+    Example:
+        >>> layer = SE3TransformerLayer("8x0e + 2x1o", "8x0e + 8x1o + 8x2e", num_heads=2)
+        >>> edges = torch.tensor([[0, 1, 2, 3], [1, 2, 3, 0]])
+        >>> layer(torch.randn(4, 14), torch.randn(4, 3), edges).shape
+        torch.Size([4, 72])
+    """
+
+    def __init__(
+        self,
+        irreps_in: str | Irreps,
+        irreps_out: str | Irreps,
+        *,
+        num_heads: int = 1,
+        channels_div: int = 2,
+        edge_channels: int = 0,
+        radial_channels: int = 32,
+        reflections: bool = False,
+        self_interaction: Literal["cat", "attentive", "sum"] = "cat",
+        scale: Literal["total", "per_head"] = "total",
+        cutoff: float | None = None,
+    ) -> None:
+        super().__init__()
+        self.layout_in, self.layout_out = PackedLayout(irreps_in, "irreps_in"), PackedLayout(irreps_out, "irreps_out")
+        for argument, value, known in (
+            ("self_interaction", self_interaction, ("cat", "attentive", "sum")),
+            ("scale", scale, ("total", "per_head")),
+        ):
+            if value not in known:
+                raise ShapeError(argument, repr(value), " or ".join(map(repr, known)), nearest_hint(str(value), known))
+        if reflections:
+            _check_parities(self.layout_in, "irreps_in")
+            _check_parities(self.layout_out, "irreps_out")
+        self.num_heads, self.edge_channels, self.cutoff = num_heads, edge_channels, cutoff
+        inputs, outputs = self.layout_in.multiplicity, self.layout_out.multiplicity
+        self.values = {
+            degree: math.ceil(channels / (channels_div * num_heads)) * num_heads for degree, channels in outputs.items()
+        }
+        self.keys = {degree: channels for degree, channels in self.values.items() if degree in inputs}
+        if not self.keys:
+            self.keys = dict.fromkeys(inputs, num_heads)
+        key_dim = sum(channels * (2 * degree + 1) for degree, channels in self.keys.items())
+        self.scale = (key_dim if scale == "total" else key_dim // num_heads) ** -0.5
+        irreps_key, irreps_value = _irreps(self.keys), _irreps(self.values)
+        self.query = EquivariantLinear(irreps_in, irreps_key, bias=False)
+        self.conv = TensorFieldConv(
+            inputs,
+            {
+                degree: self.keys.get(degree, 0) + self.values.get(degree, 0)
+                for degree in sorted(self.keys.keys() | self.values.keys())
+            },
+            edge_channels=edge_channels,
+            radial_channels=radial_channels,
+            reflections=reflections,
+        )
+        self.layout_value = PackedLayout(irreps_value)
+        self.self_interaction = self_interaction
+        self.out: nn.Module
+        if self_interaction == "sum":
+            self.out = EquivariantLinear(irreps_value, irreps_out, bias=False)
+        elif self_interaction == "cat":
+            self.out = EquivariantLinear(self.layout_value.irreps + self.layout_in.irreps, irreps_out, bias=False)
+        else:
+            self.out = AttentiveSelfInteraction(self.layout_value.irreps + self.layout_in.irreps, irreps_out)
+
+    def forward(
+        self,
+        x: Tensor,
+        pos: Tensor,
+        edge_index: Tensor | Neighborhood,
+        edge_attr: Tensor | None = None,
+        *,
+        shift: Tensor | None = None,
+        basis: EdgeBasis | None = None,
+    ) -> Tensor:
+        """New features; see the class for shapes.
+
+        Args:
+            basis: ``EdgeBasis.build(pos, nbr, ...)``, where several layers share it; its cutoff is the one that counts.
+
+        Raises:
+            ShapeError: if a tensor's shape does not fit.
+        """
+        nbr = as_neighborhood(edge_index, x.shape[0])
+        if edge_attr is not None:
+            edge_attr = nbr.to_csr_order(edge_attr)
+        if basis is None:
+            basis = EdgeBasis.build(pos, nbr, cutoff=self.cutoff, shift=shift)
+        return self.attend(x, basis, edge_attr)
+
+    def attend(self, x: Tensor, basis: EdgeBasis, edge_attr: Tensor | None = None) -> Tensor:
+        """The same with the edges' geometry given, and ``edge_attr`` in its order: what a stack of layers calls."""
+        nbr = basis.nbr
+        parts = self.layout_in.split(x)
+        messages = self.conv(_stack_degrees(parts), basis, edge_attr)
+        k, v = self._heads(messages)
+        q = torch.cat([part.unflatten(1, (self.num_heads, -1)).flatten(2) for part in self._queries(x)], dim=2)
+        weight = basis.weight
+        bias = weight.clamp(min=1e-12).log().masked_fill(weight == 0, -math.inf)
+        bias = bias.unsqueeze(1).expand(-1, self.num_heads)
+        if basis.cutoff is not None:
+            v = v * weight[:, None, None]
+        received = neighbor_attention(q, k, v, nbr, bias, self.scale, kv="edge")
+        sizes = [channels // self.num_heads * (2 * degree + 1) for degree, channels in self.values.items()]
+        received = torch.cat([part.flatten(1) for part in received.split(sizes, dim=2)], dim=1)
+        if self.self_interaction == "sum":
+            return add_channels(self.out(received), x, self.layout_out, self.layout_in)
+        return self.out(torch.cat([received, x], dim=1))
+
+    def _queries(self, x: Tensor) -> list[Tensor]:
+        """For each degree ``[N, channels, 2l + 1]``."""
+        return list(self.query.layout_out.split(self.query(x)).values())
+
+    def _heads(self, messages: Tensor) -> tuple[Tensor, Tensor]:
+        """Keys and values ``[E, H, D]`` from ``[E, S, channels]``; per head degrees, channels, components."""
+        keys, values = [], []
+        for degree, part in enumerate(messages.split([2 * l + 1 for l in range(self.conv.lmax_out + 1)], dim=1)):
+            widths = [self.keys.get(degree, 0), self.values.get(degree, 0)]
+            key, value, _ = part.mT.split([*widths, messages.shape[2] - sum(widths)], dim=1)
+            for width, rows, out in zip(widths, (key, value), (keys, values), strict=True):
+                if width:
+                    out.append(rows.reshape(len(rows), self.num_heads, -1))
+        return torch.cat(keys, dim=2), torch.cat(values, dim=2)
+
+    def extra_repr(self) -> str:
+        return f"{self.layout_in.irreps}, {self.layout_out.irreps}, num_heads={self.num_heads}"
+
+
+def _stack_degrees(parts: dict[int, Tensor]) -> Tensor:
+    """``{l: [N, C_l, 2l + 1]}`` as ``[N, (L+1)^2, max C_l]``, zero where a degree has fewer channels or none."""
+    width = max(part.shape[1] for part in parts.values())
+    like = next(iter(parts.values()))
+    rows = []
+    for degree in range(max(parts) + 1):
+        part = parts.get(degree)
+        if part is None:
+            part = like.new_zeros(like.shape[0], width, 2 * degree + 1)
+        rows.append(functional.pad(part, (0, 0, 0, width - part.shape[1])).mT)
+    return torch.cat(rows, dim=1)
+
+
+def _irreps(channels: dict[int, int]) -> str:
+    return "+".join(f"{count}x{degree}{'eo'[degree % 2]}" for degree, count in channels.items())
+
+
+def _check_parities(layout: PackedLayout, argument: str) -> None:
+    if any(mul and ir.p != (-1) ** ir.l for mul, ir in layout.irreps):
+        raise ShapeError(argument, f"{layout.irreps}", "natural parities (0e, 1o, 2e, ...)", "Or reflections=False.")
