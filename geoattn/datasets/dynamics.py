@@ -3,32 +3,47 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import lightning
 import pandas as pd
 from torch.utils.data import BatchSampler, DataLoader, SequentialSampler
 
-from geoattn.datasets.dynamics_files import read_npz
+from geoattn.datasets.dynamics_files import Reading, read_systems
 from geoattn.datasets.rejections import OnError, Rejections
 from geoattn.datasets.sampler import EpochShuffle
-from geoattn.datasets.splits import Split, split_rows
+from geoattn.datasets.splits import Split, split_column, split_rows
+from geoattn.domains.dynamics.baselines import fitted_time
 from geoattn.domains.dynamics.batch import SystemTensors
 from geoattn.domains.dynamics.systems import Systems
 from geoattn.domains.dynamics.units import Units
 from geoattn.errors import InputError
+
+EVALUATION_BATCH = 500
+"""Systems per batch where no gradients are needed."""
 
 
 class DynamicsData(lightning.LightningDataModule):
     """Systems of bodies of a file, split into train, valid and test.
 
     Args:
-        file: .npz with loc0, vel0, loc1 and, if there are any, charge, mass, edges, vel1.
+        file: .npz with loc0, vel0, loc1 (or whole runs, loc) and, if there are any, charge, mass, edges; or a CSV, TSV
+            or Parquet table with one row per system, frame and body.
         velocities: learn the velocities at the later moment too.
-        horizon: time between the two moments, in the unit of time of the velocities.
-        split: given (the file's own parts), random, column:NAME, file:PATH (ids) or kfold:K:I; given if the file has
-            parts, else random.
+        frame_in: the frame that is known; the first one if left out (the second where the file has no velocities).
+        frame_out: the frame to predict; the last one if left out.
+        frame_time: time between frames whose numbers differ by one, in the unit of time of the velocities.
+        horizon: .npz with loc0 and loc1: the time between the two.
+        id_column: tables: the column that names the system; found by its usual names if left out.
+        frame_column: tables: the column that numbers the moments.
+        entity_column: tables: the column that names the body.
+        position_columns: tables: one column per coordinate; x, y and z if left out.
+        velocity_columns: tables: one per coordinate; vx, vy and vz if left out. Without them velocities are differences
+            of positions.
+        charge_column: tables: pairs of bodies interact by the product of this; charge if left out.
+        scalar_columns: tables: other properties of the bodies, such as radii; mass is always taken if it is there.
+        split: given (the file's own parts), random, column:NAME, column:NAME=VALUE, file:PATH (ids) or kfold:K:I; given
+            if the file has parts, else random.
         split_seed: seed of everything drawn for the split.
         val_fraction: share of the validation part.
         test_fraction: share of the test part.
@@ -39,9 +54,10 @@ class DynamicsData(lightning.LightningDataModule):
     Attributes (after ``setup``):
         systems: all usable systems, in the user's units.
         tensors: the same, in the model's units; ``tensors[rows]`` is a batch.
-        table: one row per system: id, number of bodies and, if the file has parts, split.
+        table: one row per system: id, number of bodies and what the split reads.
         split: row numbers under train, valid and test.
-        rejected: file, line, column, value and reason of each system that cannot be used.
+        rejected: file, line, column, value and reason of each system that cannot be used; in .npz the line is the
+            number of the system, from 1.
         units: of the model.
         preprocess: JSON values, all that is needed to read new systems in the same way.
         notes: sentences about what was done to the data that a report should repeat.
@@ -60,7 +76,17 @@ class DynamicsData(lightning.LightningDataModule):
         self,
         file: str,
         velocities: bool = False,
+        frame_in: float | None = None,
+        frame_out: float | None = None,
+        frame_time: float = 1.0,
         horizon: float = 1.0,
+        id_column: str | None = None,
+        frame_column: str | None = None,
+        entity_column: str | None = None,
+        position_columns: list[str] | None = None,
+        velocity_columns: list[str] | None = None,
+        charge_column: str | None = None,
+        scalar_columns: list[str] | None = None,
         split: str | None = None,
         split_seed: int = 0,
         val_fraction: float = 0.1,
@@ -70,7 +96,26 @@ class DynamicsData(lightning.LightningDataModule):
         on_error: OnError = "raise",
     ) -> None:
         super().__init__()
-        self.file, self.velocities, self.horizon = file, velocities, horizon
+        for name, value in (("frame_time", frame_time), ("horizon", horizon)):
+            if value <= 0:
+                raise InputError(f"data.{name}: got {value}, expected a number above 0.")
+        if batch_size < 1:
+            raise InputError(f"data.batch_size: got {batch_size}, expected at least 1.")
+        self.file, self.velocities = file, velocities
+        self.reading = Reading(
+            frame_in=frame_in,
+            frame_out=frame_out,
+            frame_time=frame_time,
+            horizon=horizon,
+            id=id_column,
+            frame=frame_column,
+            entity=entity_column,
+            position=position_columns,
+            velocity=velocity_columns,
+            charge=charge_column,
+            scalars=scalar_columns or [],
+            kept=[name for name in [split_column(split or "")] if name],
+        )
         self.split_spec, self.split_seed = split, split_seed
         self.val_fraction, self.test_fraction = val_fraction, test_fraction
         self.batch_size, self.seed, self.on_error = batch_size, seed, on_error
@@ -80,37 +125,38 @@ class DynamicsData(lightning.LightningDataModule):
         if hasattr(self, "systems"):
             return
         rejections = Rejections(self.on_error)
-        systems, parts = read_npz(Path(self.file), rejections)
-        self.rejected = rejections.table()
-        if systems.target_pos is None:
-            raise InputError(f"{self.file}: there is no 'loc1', the positions to learn.")
+        found = read_systems(self.file, self.reading, rejections)
+        systems, self.table, self.rejected, self.notes = found.systems, found.table, rejections.table(), found.notes
         if self.velocities and systems.target_vel is None:
-            raise InputError(f"{self.file}: there is no 'vel1', the velocities that --data.velocities wants to learn.")
-        systems.horizon = self.horizon
-        self.table = pd.DataFrame({"id": systems.ids, "bodies": systems.sizes})
-        if parts is not None:
-            self.table["split"] = parts
-        spec = self.split_spec or ("given" if parts is not None else "random")
-        self.split_spec = spec
+            raise InputError(
+                f"{self.file}: the velocities at the later moment are not known, and data.velocities wants to learn "
+                "them. Give them in the file (vel1, or velocity columns), or leave the option out."
+            )
+        self.split_spec = spec = self.split_spec or ("given" if "split" in self.table else "random")
+        if spec == "given" and "split" not in self.table:
+            raise InputError(f"split: 'given' needs a file with parts (train_loc0 ...), and {self.file} has none.")
         self.split = split_rows(
             "column:split" if spec == "given" else spec,
             self.table,
             seed=self.split_seed,
             val_fraction=self.val_fraction,
             test_fraction=self.test_fraction,
+            what="system",
         )
-        self.units = Units.fit(systems.take(self.split["train"]))
+        train = systems.take(self.split["train"])
+        self.units = Units.fit(train)
         self.systems, self.tensors = systems, SystemTensors(systems, self.units)
-        self.notes = []
+        begin, end = found.frames
+        columns = ("id", "frame", "entity", "position", "velocity", "charge", "scalars", "frame_time")
         self.preprocess = {
-            "length_unit": None,
             "velocities": self.velocities,
-            "horizon": self.horizon,
-            "dim": systems.dim,
-            "charge": systems.charge is not None,
-            "scalars": systems.scalar_names,
-            "edges": 0 if systems.edge_attr is None else systems.edge_attr.shape[1],
+            "horizon": systems.horizon,
+            "frame_in": begin,
+            "frame_out": end,
+            "columns": {name: getattr(self.reading, name) for name in columns},
+            "quantities": quantities(systems),
             "units": self.units.to_dict(),
+            "linear_time": fitted_time(train),
         }
 
     def train_dataloader(self) -> DataLoader:
@@ -126,12 +172,8 @@ class DynamicsData(lightning.LightningDataModule):
         return self._loader("test")
 
     def _loader(self, part: str, order: EpochShuffle | None = None) -> DataLoader:
-        rows = self.split[part]
-        sampler = PartSampler(rows, order, self.batch_size if order is not None else EVALUATION_BATCH)
+        sampler = PartSampler(self.split[part], order, EVALUATION_BATCH if order is None else self.batch_size)
         return DataLoader(self.tensors, sampler=sampler, batch_size=None, collate_fn=_as_it_is)  # type: ignore[arg-type]
-
-
-EVALUATION_BATCH = 500
 
 
 class PartSampler(BatchSampler):
@@ -155,6 +197,16 @@ class PartSampler(BatchSampler):
     def __iter__(self) -> Iterator[list[int]]:
         for positions in super().__iter__():
             yield [self.rows[k] for k in positions]
+
+
+def quantities(systems: Systems) -> dict[str, Any]:
+    """What is known of bodies and pairs; a model takes systems with the same alone."""
+    return {
+        "dim": systems.dim,
+        "charge": systems.charge is not None,
+        "scalars": systems.scalar_names,
+        "edges": 0 if systems.edge_attr is None else systems.edge_attr.shape[1],
+    }
 
 
 def _as_it_is(batch: Any) -> Any:

@@ -30,7 +30,13 @@ def split_column(spec: str) -> str | None:
 
 
 def split_rows(
-    spec: str, table: pd.DataFrame, *, seed: int = 0, val_fraction: float = 0.1, test_fraction: float = 0.1
+    spec: str,
+    table: pd.DataFrame,
+    *,
+    seed: int = 0,
+    val_fraction: float = 0.1,
+    test_fraction: float = 0.1,
+    what: str = "molecule",
 ) -> Split:
     """Divide the rows of ``table`` into train, valid and test.
 
@@ -53,6 +59,7 @@ def split_rows(
         table: one row per molecule, with ``id``, ``smiles`` (for the scaffold kinds) and the split column.
         seed: of everything drawn.
         val_fraction, test_fraction: of all rows; for the kinds that draw validation from a rest, of that rest.
+        what: a row is, for messages.
 
     Returns:
         ``{"train": [...], "valid": [...], "test": [...]}``, row numbers in ascending order.
@@ -62,7 +69,7 @@ def split_rows(
     """
     n = len(table)
     if n < 3:
-        raise InputError(f"the file has {n} usable molecule{'s' * (n != 1)}: too few for train, valid and test.")
+        raise InputError(f"the file has {n} usable {what}{'s' * (n != 1)}: too few for train, valid and test.")
     if not (0 < val_fraction < 1 and 0 < test_fraction < 1 and val_fraction + test_fraction < 1):
         raise InputError(
             f"val_fraction = {val_fraction}, test_fraction = {test_fraction}: both must lie between 0 and 1, and "
@@ -79,7 +86,7 @@ def split_rows(
     elif kind == "column" and argument:
         split = _by_column(table, argument, rng, val_fraction)
     elif kind == "file" and argument:
-        split = _by_file(table, Path(argument), rng, val_fraction)
+        split = _by_file(table, Path(argument), rng, val_fraction, what)
     elif kind == "kfold":
         split = _by_fold(n, argument, rng, val_fraction)
     else:
@@ -151,7 +158,7 @@ def _by_column(table: pd.DataFrame, argument: str, rng: np.random.Generator, val
     return _parts(train, valid, test)
 
 
-def _by_file(table: pd.DataFrame, path: Path, rng: np.random.Generator, val_fraction: float) -> Split:
+def _by_file(table: pd.DataFrame, path: Path, rng: np.random.Generator, val_fraction: float, what: str) -> Split:
     if not path.is_file():
         raise InputError(f"split: {path}: no such file.")
     text = path.read_text(encoding="utf-8")
@@ -159,15 +166,15 @@ def _by_file(table: pd.DataFrame, path: Path, rng: np.random.Generator, val_frac
         parts = _json_parts(path, text)
     else:
         parts = {"test": [line.strip() for line in text.splitlines() if line.strip()]}
-    rows = _rows_by_id(table)
+    rows = _rows_by_id(table, what)
     chosen: dict[str, list[int]] = {}
     taken: dict[int, str] = {}
     for part, ids in parts.items():
         for name in ids:
             if name not in rows:
-                raise InputError(f"split: {path}: there is no molecule {name!r}. {nearest_hint(name, list(rows))}")
+                raise InputError(f"split: {path}: there is no {what} {name!r}. {nearest_hint(name, list(rows))}")
             if taken.setdefault(rows[name], part) != part:
-                raise InputError(f"split: {path}: molecule {name!r} is in {taken[rows[name]]} and in {part}.")
+                raise InputError(f"split: {path}: {what} {name!r} is in {taken[rows[name]]} and in {part}.")
         chosen[part] = [rows[name] for name in ids]
     if "train" in chosen and "valid" in chosen:
         return _parts(chosen["train"], chosen["valid"], chosen.get("test", []))
@@ -186,11 +193,11 @@ def _json_parts(path: Path, text: str) -> dict[str, list[str]]:
     return {part: [_as_text(name) for name in content[part]] for part in PARTS if part in content}
 
 
-def _rows_by_id(table: pd.DataFrame) -> dict[str, int]:
+def _rows_by_id(table: pd.DataFrame, what: str) -> dict[str, int]:
     rows: dict[str, int] = {}
     for row, name in enumerate(table["id"].map(_as_text)):
         if name in rows:
-            raise InputError(f"split: id {name!r} names more than one molecule; ids in a split file must be unique.")
+            raise InputError(f"split: id {name!r} names more than one {what}; ids in a split file must be unique.")
         rows[name] = row
     return rows
 

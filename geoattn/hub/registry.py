@@ -12,6 +12,7 @@ from geoattn.errors import InputError, nearest_hint
 
 MODEL_CLASSES: dict[str, str] = {
     "dynamics/egnn": "geoattn.domains.dynamics.egnn_model:EGNNDynamics",
+    "dynamics/integrator": "geoattn.domains.dynamics.integrator_model:PairForceIntegrator",
     "molecules/egnn": "geoattn.domains.molecules.egnn_model:EGNNModel",
     "molecules/egnn-potential": "geoattn.domains.molecules.egnn_potential:EGNNPotential",
     "molecules/equiformer-v2-potential": "geoattn.domains.molecules.equiformer_potential:EquiformerV2Potential",

@@ -94,9 +94,9 @@ def evaluate_systems(systems: Systems, predicted: Predicted) -> dict[str, Any]:
     return metrics
 
 
-def evaluate_baselines(train: Systems, systems: Systems, velocities: bool) -> dict[str, Any]:
+def evaluate_baselines(linear_time: float, systems: Systems, velocities: bool) -> dict[str, Any]:
     """Name -> metrics of each baseline."""
-    predictions = baseline_predictions(train, systems)
+    predictions = baseline_predictions(linear_time, systems)
     return {
         name: evaluate_systems(systems, Predicted(pos, vel if velocities else None, None))
         for name, (pos, vel) in predictions.items()

@@ -151,25 +151,25 @@ def _finish(
 ) -> Run:
     """Predictions, metrics, baselines, overlap, model folder and report; the report is the last file."""
     say("Measuring, baselines, overlap of the parts ...", quiet=quiet)
-    parts = {part: data.systems.take(data.split[part]) for part in ("train", *MEASURED)}
+    parts = {part: data.systems.take(data.split[part]) for part in MEASURED}
     predicted = {part: predict_systems(trained.model, parts[part], data.units, trained.device) for part in MEASURED}
     model = trained.model.cpu()
     tables = [prediction_table(parts[part], predicted[part], [part] * len(parts[part])) for part in MEASURED]
     folder.write_table("predictions.csv", pd.concat(tables, ignore_index=True))
     folder.write_table("metrics.csv", trained.history)
+    linear_time = data.preprocess["linear_time"]
     metrics: dict[str, Any] = {part: evaluate_systems(parts[part], predicted[part]) for part in MEASURED}
-    metrics["baselines"] = {"test": evaluate_baselines(parts["train"], parts["test"], data.velocities)}
+    metrics["baselines"] = {"test": evaluate_baselines(linear_time, parts["test"], data.velocities)}
     folder.write_json("metrics.json", metrics)
     findings = Findings(
         systems=parts["test"],
         predicted=predicted["test"],
-        baselines={name: pos for name, (pos, _) in baseline_predictions(parts["train"], parts["test"]).items()},
+        baselines={name: pos for name, (pos, _) in baseline_predictions(linear_time, parts["test"]).items()},
         metrics=metrics,
         symmetry=measure_symmetry(model, parts["test"], data.units),
-        units=data.preprocess["length_unit"],
     )
     overlap = audit(data.systems, data.split)
-    card = _card(config, data, findings.symmetry, overlap, command)
+    card = make_card(config, data, findings.symmetry, overlap, command)
     save_pretrained(
         folder.path / "model", model, task=TASK, preprocess=data.preprocess, metrics=metrics, split=split, card=card
     )
@@ -189,7 +189,7 @@ def _finish(
     return Run(folder.path, model, metrics)
 
 
-def _card(
+def make_card(
     config: Mapping[str, Any], data: DynamicsData, symmetry: Symmetry, overlap: Mapping[str, Any], command: str
 ) -> Card:
     """The model card: what the user said about the data, and what was measured."""

@@ -14,9 +14,13 @@ from torch.nn import functional as F
 from geoattn.datasets.dynamics import DynamicsData
 from geoattn.domains.dynamics.batch import Prediction, SystemBatch
 from geoattn.domains.dynamics.egnn_model import EGNNDynamics
+from geoattn.domains.dynamics.integrator_model import PairForceIntegrator
 from geoattn.tasks._training import check_ranges, update_average, warmup_cosine
 
-Loss = Literal["mse", "l1", "huber"]
+Loss = Literal["mse", "l1", "huber", "log"]
+
+LOG_LOSS_SCALE = 1e-4
+"""Mean squared error, in the model's units, above which the log loss grows as the logarithm."""
 
 
 class DynamicsModule(lightning.LightningModule):
@@ -26,12 +30,15 @@ class DynamicsModule(lightning.LightningModule):
 
     Args:
         data: after ``setup``: says which properties bodies and pairs have, and whether velocities are learned.
-        name: egnn.
-        hidden_channels: width of the bodies' representation.
-        num_layers: layers.
+        name: egnn, or integrator: a learned law of force between pairs, and small steps in time.
+        hidden_channels: width of the bodies' representation; 64 for egnn, 32 for integrator if left out.
+        num_layers: egnn: layers.
         velocity: egnn: the velocity that layers after the first use, the initial one or the updated one.
         pos_aggr: egnn: positions move by the mean or the sum over the other bodies.
-        loss: mse, l1 or huber of the coordinates, in the model's units; velocities count the same.
+        steps: integrator: steps in time while training.
+        eval_steps: integrator: steps in time otherwise.
+        loss: mse, l1 or huber of the coordinates, or log, the mean over systems of log(1 + mse / 1e-4), which a few
+            chaotic systems cannot rule; in the model's units; velocities count the same.
         learning_rate: of Adam, at its highest.
         weight_decay: of Adam.
         warmup: share of the training in which the learning rate rises; afterwards it falls as a half cosine to zero.
@@ -41,11 +48,13 @@ class DynamicsModule(lightning.LightningModule):
     def __init__(
         self,
         data: DynamicsData,
-        name: Literal["egnn"] = "egnn",
-        hidden_channels: int = 64,
+        name: Literal["egnn", "integrator"] = "egnn",
+        hidden_channels: int | None = None,
         num_layers: int = 4,
         velocity: Literal["initial", "updated"] = "initial",
         pos_aggr: Literal["mean", "sum"] = "mean",
+        steps: int = 100,
+        eval_steps: int = 1000,
         loss: Loss = "mse",
         learning_rate: float = 5e-4,
         weight_decay: float = 1e-12,
@@ -57,23 +66,36 @@ class DynamicsModule(lightning.LightningModule):
         self.loss_name, self.learning_rate, self.weight_decay = loss, learning_rate, weight_decay
         self.warmup, self.ema_decay = warmup, ema_decay
         self.to_user_units = data.units.length
+        known = data.preprocess["quantities"]
         inputs: dict[str, Any] = dict(
-            num_node_scalars=len(data.preprocess["scalars"]),
-            num_edge_scalars=data.preprocess["charge"] + data.preprocess["edges"],
+            num_node_scalars=len(known["scalars"]),
+            num_edge_scalars=known["charge"] + known["edges"],
             predict_velocity=data.velocities,
         )
-        self.network: nn.Module = EGNNDynamics(
-            **inputs, hidden_channels=hidden_channels, num_layers=num_layers, velocity=velocity, pos_aggr=pos_aggr
-        )
+        if hidden_channels is not None:
+            inputs["hidden_channels"] = hidden_channels
+        self.network: nn.Module
+        if name == "integrator":
+            self.network = PairForceIntegrator(**inputs, steps=steps, eval_steps=eval_steps)
+        else:
+            self.network = EGNNDynamics(**inputs, num_layers=num_layers, velocity=velocity, pos_aggr=pos_aggr)
         self.averaged = copy.deepcopy(self.network).requires_grad_(False).eval()
         self._losses: list[Tensor] = []
         self._validation: list[tuple[Tensor, Tensor, int]] = []
 
     def loss(self, prediction: Prediction, batch: SystemBatch) -> Tensor:
         """Mean over all coordinates of positions, plus that of the velocities where they are learned."""
-        function = {"mse": F.mse_loss, "l1": F.l1_loss, "huber": F.huber_loss}[self.loss_name]
-        total = function(prediction.pos, batch.target_pos)
-        return total if prediction.vel is None else total + function(prediction.vel, batch.target_vel)
+        total = self._compare(prediction.pos, batch.target_pos, batch)
+        return total if prediction.vel is None else total + self._compare(prediction.vel, batch.target_vel, batch)
+
+    def _compare(self, found: Tensor, target: Tensor | None, batch: SystemBatch) -> Tensor:
+        assert target is not None
+        if self.loss_name == "log":
+            errors = (found - target).square().mean(1)
+            bodies = torch.bincount(batch.batch, minlength=batch.num_systems).clamp(min=1)
+            mse = errors.new_zeros(batch.num_systems).index_add(0, batch.batch, errors) / bodies
+            return torch.log1p(mse / LOG_LOSS_SCALE).mean()
+        return {"mse": F.mse_loss, "l1": F.l1_loss, "huber": F.huber_loss}[self.loss_name](found, target)
 
     def training_step(self, batch: SystemBatch, batch_idx: int) -> Tensor:
         loss = self.loss(self.network(batch), batch)

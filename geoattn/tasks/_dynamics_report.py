@@ -47,7 +47,6 @@ class Findings:
         baselines: name -> predicted positions of the same bodies ``[N, n]``.
         metrics: what stands in ``metrics.json``.
         symmetry: measured on the trained model.
-        units: of lengths, if known.
     """
 
     systems: Systems
@@ -55,7 +54,6 @@ class Findings:
     baselines: Mapping[str, np.ndarray]
     metrics: Mapping[str, Any]
     symmetry: Symmetry
-    units: str | None
 
 
 def write_fit_report(
@@ -116,9 +114,7 @@ def _write(folder: RunFolder, findings: Findings, title: str, sections: Sequence
 
 def _result(findings: Findings) -> Section:
     blocks: list[Block] = [metrics_table(findings.metrics, "test", model="this model")]
-    if not findings.metrics.get("baselines"):
-        blocks.append(Text("No linear baseline: it is fitted to the systems that the model was trained on."))
-    elif beaten := beaten_by(findings.metrics, HEADLINE):
+    if beaten := beaten_by(findings.metrics, HEADLINE):
         blocks.append(
             WarningBox(
                 f"By {metric_name(HEADLINE)}, {beaten} does at least as well as this model: it ignores the forces."
@@ -136,13 +132,13 @@ def _result(findings: Findings) -> Section:
 
 
 def _predictions(findings: Findings) -> Section:
-    systems, unit = findings.systems, findings.units or ""
+    systems = findings.systems
     truth = systems.target_pos
     assert truth is not None
     step, predicted = truth - systems.pos, findings.predicted.pos - systems.pos
     blocks: list[Block] = [
         Plot(
-            parity(step.ravel(), predicted.ravel(), label="displacement", unit=unit),
+            parity(step.ravel(), predicted.ravel(), label="displacement"),
             f"Displacement of each body along {', '.join(axis_names(systems.dim))}: predicted against true, test part.",
         )
     ]

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import torch
 
+from geoattn._numbers import format_measure, metric_name, rows_of
 from geoattn.errors import InputError
 from geoattn.hub import Pretrained, from_pretrained
 from geoattn.testing import TOLERANCE
@@ -57,3 +59,32 @@ def split_record(
         "split": spec,
         "split_seed": seed,
     }
+
+
+def overlap_text(keys: Sequence[str], known: Mapping[str, Sequence[str]], what: str) -> str:
+    """How many samples of a file, by their ``keys``, the model has ``known``; ``what`` names them: molecules, say."""
+    if "train" not in known:
+        return "It is not written down what this model was trained on."
+    counts = {part: sum(key in set(known[part]) for key in keys) for part in ("train", "valid")}
+    text = f"{counts['train']} of {len(keys)} {what} of the file are in the model's training part"
+    text += f", {counts['valid']} in its validation part."
+    return text + (" On those it looks better than it is; see --rows test." if counts["train"] else "")
+
+
+def rows_of_test_part(keys: Sequence[str], known: Mapping[str, Sequence[str]], data: str, what: str) -> list[int]:
+    """The rows of a file that are in the test part of a model."""
+    wanted = set(known.get("test", []))
+    rows = [row for row, key in enumerate(keys) if key in wanted]
+    if not rows:
+        raise InputError(f"--rows test: no {what} of {data} is in the test part of the model. Use --rows all.")
+    return rows
+
+
+def metrics_text(metrics: Mapping[str, Any], name: str) -> str:
+    """The metrics as a table for the terminal: the model first, then its baselines."""
+    rows = {
+        row: {metric_name(metric): format_measure(entry) for metric, entry in entries.items()}
+        for row, entries in rows_of(metrics, "test", name)
+    }
+    counts = ", ".join(sorted({str(entry["n"]) for entry in metrics["test"].values()}))
+    return pd.DataFrame(rows).T.to_string() + f"\nn = {counts}; in brackets the 95 % interval"

@@ -11,14 +11,13 @@ import numpy as np
 import pandas as pd
 from torch_geometric.data import Data
 
-from geoattn._numbers import format_measure, metric_name, rows_of
 from geoattn.datasets.molecule_files import Columns
 from geoattn.datasets.molecules import read_chunks
 from geoattn.datasets.rejections import OnError
 from geoattn.domains.metrics import evaluate, evaluate_targets
 from geoattn.domains.molecules.targets import Kind, TargetTransform
 from geoattn.errors import InputError
-from geoattn.tasks._model import default_device
+from geoattn.tasks._model import default_device, metrics_text, overlap_text, rows_of_test_part
 from geoattn.tasks._molecules_evaluate import (
     baseline_predictions,
     measure_symmetry,
@@ -80,8 +79,9 @@ def test_file(
     preprocess, targets = loaded.preprocess, loaded.preprocess["targets"]
     columns = Columns(smiles_column or preprocess["smiles_column"], id_column or preprocess["id_column"])
     file = _read(data, preprocess, columns, on_error)
-    say(_about_overlap(file.keys, loaded.split.get("keys", {})), quiet=quiet)
-    chosen = list(range(len(file.keys))) if rows == "all" else _test_rows(file.keys, loaded.split, data)
+    known = loaded.split.get("keys", {})
+    say(overlap_text(file.keys, known, "molecules"), quiet=quiet)
+    chosen = list(range(len(file.keys))) if rows == "all" else rows_of_test_part(file.keys, known, data, "molecule")
     y = file.table[targets].to_numpy(np.float64)
     samples = [file.samples[row] for row in chosen]
     transform = TargetTransform.from_dict(preprocess["target_transform"])
@@ -92,7 +92,7 @@ def test_file(
         metrics["baselines"] = _baselines(file, y, task, loaded.split, chosen)
     if len(targets) > 1:
         metrics["targets"] = {"test": evaluate_targets(y[chosen], mean, task, targets)}
-    print(_as_text(metrics, Path(model).name))
+    print(metrics_text(metrics, Path(model).name))
     if folder is not None:
         findings = Findings(
             task=task,
@@ -124,24 +124,6 @@ def _read(data: str, preprocess: Mapping[str, Any], columns: Columns, on_error: 
     return Measured(samples, table, molecule_keys(samples, table["smiles"].tolist()), rejected)
 
 
-def _about_overlap(keys: Sequence[str], known: Mapping[str, Sequence[str]]) -> str:
-    """How many molecules of the file the model has seen."""
-    if "train" not in known:
-        return "It is not written down what this model was trained on."
-    counts = {part: sum(key in set(known[part]) for key in keys) for part in ("train", "valid")}
-    text = f"{counts['train']} of {len(keys)} molecules of the file are in the model's training part"
-    text += f", {counts['valid']} in its validation part."
-    return text + (" On those it looks better than it is; see --rows test." if counts["train"] else "")
-
-
-def _test_rows(keys: Sequence[str], split: Mapping[str, Any], data: str) -> list[int]:
-    wanted = set(split.get("keys", {}).get("test", []))
-    rows = [row for row, key in enumerate(keys) if key in wanted]
-    if not rows:
-        raise InputError(f"--rows test: no molecule of {data} is in the test part of the model. Use --rows all.")
-    return rows
-
-
 def _baselines(
     file: Measured, y: np.ndarray, task: Kind, split: Mapping[str, Any], chosen: Sequence[int]
 ) -> dict[str, Any]:
@@ -153,16 +135,6 @@ def _baselines(
     smiles = file.table["smiles"].tolist()
     predictions = baseline_predictions(file.samples, smiles, y, task, train, chosen)
     return {"test": {name: evaluate(y[list(chosen)], values, task) for name, values in predictions.items()}}
-
-
-def _as_text(metrics: Mapping[str, Any], name: str) -> str:
-    """The metrics as a table for the terminal: the model first, then its baselines."""
-    rows = {
-        row: {metric_name(metric): format_measure(entry) for metric, entry in entries.items()}
-        for row, entries in rows_of(metrics, "test", name)
-    }
-    counts = ", ".join(sorted({str(entry["n"]) for entry in metrics["test"].values()}))
-    return pd.DataFrame(rows).T.to_string() + f"\nn = {counts}; in brackets the 95 % interval"
 
 
 def _write(
@@ -179,6 +151,6 @@ def _write(
         findings,
         title=summary,
         rejected=file.rejected,
-        notes=[_about_overlap(file.keys, split.get("keys", {}))],
+        notes=[overlap_text(file.keys, split.get("keys", {}), "molecules")],
         command=command,
     )

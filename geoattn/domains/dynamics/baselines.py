@@ -10,22 +10,20 @@ Pair = tuple[np.ndarray, np.ndarray]
 """Positions and velocities, ``[N, n]`` each."""
 
 
-def baseline_predictions(train: Systems, systems: Systems) -> dict[str, Pair]:
+def baseline_predictions(linear_time: float, systems: Systems) -> dict[str, Pair]:
     r"""Name -> predicted positions and velocities of ``systems``.
 
     - ``constant``: :math:`\hat x = x`.
     - ``constant_velocity``: :math:`\hat x = x + T v` with the horizon T.
-    - ``linear``: :math:`\hat x = x + t v` with the t that fits the training part best (least squares), the published
-      "linear" baseline.
+    - ``linear``: :math:`\hat x = x + t v` with the t that fits the training part best, ``linear_time`` (`fitted_time`);
+      the published "linear" baseline.
 
     All leave the velocity as it is. Always look at them: a model that only equals ``linear`` ignores the interactions.
     """
-    assert train.target_pos is not None
-    t = fitted_time(train)
     return {
         "constant": (systems.pos, systems.vel),
         "constant_velocity": (systems.pos + systems.horizon * systems.vel, systems.vel),
-        "linear": (systems.pos + t * systems.vel, systems.vel),
+        "linear": (systems.pos + linear_time * systems.vel, systems.vel),
     }
 
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
+
+from geoattn.errors import InputError
 
 
 @dataclass
@@ -113,3 +116,34 @@ def rows_of_segments(ptr: np.ndarray, segments: np.ndarray) -> np.ndarray:
     lengths = ptr[segments + 1] - ptr[segments]
     begins = pointer(lengths)
     return np.repeat(ptr[segments] - begins[:-1], lengths) + np.arange(begins[-1])
+
+
+def joined(parts: Sequence[Systems]) -> Systems:
+    """Several sets of systems as one, in that order.
+
+    Raises:
+        InputError: the sets do not have the same quantities.
+    """
+    first = parts[0]
+    for part in parts[1:]:
+        odd = sorted(_quantities(first) ^ _quantities(part))
+        if odd:
+            raise InputError(f"the parts of the file differ: {', '.join(odd)} is in one and not in another.")
+
+    def all_of(name: str) -> Any:
+        arrays = [getattr(part, name) for part in parts]
+        return None if arrays[0] is None else np.concatenate(arrays)
+
+    arrays = ("sizes", "pos", "vel", "charge", "scalars", "edge_attr", "target_pos", "target_vel")
+    return replace(
+        first,
+        ids=[name for part in parts for name in part.ids],
+        entities=[name for part in parts for name in part.entities],
+        **{name: all_of(name) for name in arrays},
+    )
+
+
+def _quantities(systems: Systems) -> frozenset[str]:
+    optional = {"charge": "charge", "edge_attr": "edges", "target_pos": "loc1", "target_vel": "vel1"}
+    names = {said for name, said in optional.items() if getattr(systems, name) is not None}
+    return frozenset({*names, *systems.scalar_names, f"{systems.dim} coordinates"})
