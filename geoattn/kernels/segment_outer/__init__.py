@@ -40,5 +40,5 @@ def segment_outer(u: Tensor, t: Tensor, nbr: Neighborhood) -> Tensor:
     dtype = compute_dtype(u, t)
     unwritten = dict.fromkeys(("numba", "triton"), "not written yet")
     working = working_dtype(choose("segment_outer", u.to(dtype), unwritten), dtype)
-    rows = (nbr.to_csr_order(value.to(working)) for value in (u, t))
-    return reference.segment_outer(*rows, nbr.row_ptr, nbr.target).to(dtype)
+    u, t = (nbr.to_csr_order(value.to(working)) for value in (u, t))
+    return reference.segment_outer(u, t, nbr.row_ptr, nbr.target).to(dtype)

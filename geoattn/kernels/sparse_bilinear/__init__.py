@@ -1,12 +1,17 @@
 """One table-driven product for Clebsch-Gordan, Clifford and Cartesian tensors."""
 
+from typing import Any
+
+import torch
 from torch import Tensor
 
 from geoattn.errors import ShapeError
 from geoattn.kernels._checks import check_rows
 from geoattn.kernels._dispatch import choose, compute_dtype, working_dtype
+from geoattn.kernels._operation import operation
 from geoattn.kernels.neighborhood import Neighborhood
 from geoattn.kernels.sparse_bilinear import reference
+from geoattn.kernels.sparse_bilinear._slots import Z, empty_result
 from geoattn.kernels.sparse_bilinear.table import BilinearTable
 
 
@@ -48,16 +53,30 @@ def sparse_bilinear(
     """
     _check(x, y, table, weight, nbr)
     dtype = compute_dtype(x, y, weight)
-    unwritten = dict.fromkeys(("numba", "triton"), "not written yet")
-    working = working_dtype(choose("sparse_bilinear", x.to(dtype), unwritten), dtype)
-    rows = (table.index_x, table.index_y, table.index_out, table.path)
-    coefficients = (*(index.to(x.device) for index in rows), table.value.to(x.device, working))
-    weight = None if weight is None else weight.to(working)
+    chosen = choose("sparse_bilinear", x.to(dtype))
+    working = working_dtype(chosen, dtype)
+    x, y, weight = x.to(working), y.to(working), None if weight is None else weight.to(working)
+    if chosen == "reference":
+        return _reference(x, y, table, weight, nbr).to(dtype)
+    pointers: tuple[Tensor | None, ...] = (None,) * 6
+    if nbr is not None:
+        turned = nbr.transposed if torch.is_grad_enabled() and x.requires_grad else None
+        pointers = (*_pointers(nbr), *((None,) * 3 if turned is None else _pointers(turned)))
+    plan = table.plan(x.device, working)
+    return contract(Z, x, y, weight, None, y.ndim == 2, *plan, table.layout, *pointers).to(dtype)
+
+
+def _pointers(nbr: Neighborhood) -> tuple[Tensor, Tensor, Tensor]:
+    return nbr.row_ptr, nbr.source, nbr.edge_id
+
+
+def _reference(x: Tensor, y: Tensor, table: BilinearTable, weight: Tensor | None, nbr: Neighborhood | None) -> Tensor:
+    indices = (table.index_x, table.index_y, table.index_out, table.path)
+    rows = (*(index.to(x.device) for index in indices), table.value.to(x.device, x.dtype))
     if nbr is None:
-        return reference.sparse_bilinear(x.to(working), y.to(working), *coefficients, weight, table.sizes[2]).to(dtype)
-    gathered = x.to(working).index_select(0, nbr.to_caller_order(nbr.source))
-    z = reference.sparse_bilinear(gathered, y.to(working), *coefficients, weight, table.sizes[2])
-    return z.new_zeros(nbr.num_targets, *z.shape[1:]).index_add(0, nbr.to_caller_order(nbr.target), z).to(dtype)
+        return reference.sparse_bilinear(x, y, rows, weight, table.sizes[2])
+    ends = nbr.to_caller_order(nbr.source), nbr.to_caller_order(nbr.target), nbr.num_targets
+    return reference.sparse_bilinear_sum(x, y, rows, weight, table.sizes[2], *ends)
 
 
 def _check(x: Tensor, y: Tensor, table: BilinearTable, weight: Tensor | None, nbr: Neighborhood | None) -> None:
@@ -80,3 +99,56 @@ def _check(x: Tensor, y: Tensor, table: BilinearTable, weight: Tensor | None, nb
             raise ShapeError(name, f"dtype {value.dtype}", "a floating-point dtype", "Call .float() on it.")
         if value.device != x.device:
             raise ShapeError(name, f"device {value.device}", f"{x.device}, where x is")
+
+
+@operation
+def contract(
+    slot: int,
+    x: Tensor | None,
+    y: Tensor | None,
+    weight: Tensor | None,
+    z: Tensor | None,
+    shared: bool,
+    plan: Tensor,
+    value: Tensor,
+    layout: list[int],
+    ptr: Tensor | None,
+    other: Tensor | None,
+    edge_id: Tensor | None,
+    ptr_t: Tensor | None,
+    other_t: Tensor | None,
+    edge_id_t: Tensor | None,
+) -> Tensor:
+    """All operands of the multilinear form but the one of ``slot`` contracted, in the shape of that one.
+
+    With ``slot = Z`` this is the product, with another the gradient of that operand: gradients of any order are
+    contractions again. The operand of ``slot`` is None, and so is a weight of ones.
+
+    Args:
+        slot: as in ``_slots.py``, where the form is.
+        x, y, weight, z: the operands.
+        shared: whether y is the same for all channels.
+        plan, value, layout: those of the table.
+        ptr, other, edge_id: the edges by target, None if rows belong together one by one.
+        ptr_t, other_t, edge_id_t: the edges turned round, by source; only ``slot = X`` needs them.
+    """
+    return empty_result(slot, (x, y, weight, z), shared, layout, (ptr, other, edge_id, ptr_t, other_t, edge_id_t))
+
+
+def _save(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    ctx.slot, *operands, ctx.shared, plan, value, ctx.layout = inputs[:9]
+    ctx.save_for_backward(*operands, plan, value, *inputs[9:])
+
+
+def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    *operands, plan, value = ctx.saved_tensors[:6]
+    operands[ctx.slot] = grad
+    grads: list[Tensor | None] = [None] * 4
+    for slot in range(4):
+        if slot != ctx.slot and ctx.needs_input_grad[1 + slot]:
+            others = [None if at == slot else operand for at, operand in enumerate(operands)]
+            grads[slot] = contract(slot, *others, ctx.shared, plan, value, ctx.layout, *ctx.saved_tensors[6:])
+    return None, *grads, *[None] * 10
+
+
+contract.register_autograd(_backward, setup_context=_save)

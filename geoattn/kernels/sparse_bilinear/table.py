@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from geoattn.errors import ShapeError
+from geoattn.kernels.sparse_bilinear._slots import sort_for
 
 
 class BilinearTable:
@@ -51,6 +53,32 @@ class BilinearTable:
         self.index_x, self.index_y, self.index_out, self.path = (i.detach().cpu().long() for i in indices.values())
         self.value = value.detach().cpu().double()
         self.sizes = sizes
+        self._make_plan()
+
+    def _make_plan(self) -> None:
+        """Sort the table for each slot: ``_plan`` holds the orders one after the other, ``_values [4, T]`` the values.
+
+        ``layout`` is the number of components and then that of runs of x, y, weight and z.
+        """
+        size_x, size_y, size_out, paths = self.sizes
+        indices = tuple(index.numpy() for index in (self.index_x, self.index_y, self.path, self.index_out))
+        orders, values, runs, sizes = [], [], [], [size_x, size_y, paths, size_out]
+        for slot, size in enumerate(sizes):
+            permutation, order = sort_for(slot, indices, size)
+            values.append(self.value.numpy()[permutation])
+            runs.append(len(order[1]))
+            orders += order
+        self.layout = [*sizes, *runs]
+        self._plan = torch.from_numpy(np.concatenate(orders).astype(np.int32))
+        self._values = torch.from_numpy(np.stack(values))
+        self._placed: dict[tuple[torch.device, torch.dtype], tuple[Tensor, Tensor]] = {}
+
+    def plan(self, device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """Orders and values for the loops; values in float64 if ``dtype`` is, else in float32. Kept per device."""
+        key = device, torch.promote_types(dtype, torch.float32)
+        if key not in self._placed:
+            self._placed[key] = self._plan.to(device), self._values.to(*key)
+        return self._placed[key]
 
     @classmethod
     def from_dense(cls, tensor: Tensor, path: Tensor | None = None) -> BilinearTable:
