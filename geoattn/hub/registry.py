@@ -13,8 +13,10 @@ from geoattn.errors import InputError, nearest_hint
 MODEL_CLASSES: dict[str, str] = {
     "dynamics/egnn": "geoattn.domains.dynamics.egnn_model:EGNNDynamics",
     "dynamics/integrator": "geoattn.domains.dynamics.integrator_model:PairForceIntegrator",
+    "dynamics/se3_transformer": "geoattn.domains.dynamics.se3_transformer_model:SE3TransformerDynamics",
     "molecules/egnn": "geoattn.domains.molecules.egnn_model:EGNNModel",
     "molecules/egnn-potential": "geoattn.domains.molecules.egnn_potential:EGNNPotential",
+    "molecules/equiformer-potential": "geoattn.domains.molecules.depthwise_potential:EquiformerPotential",
     "molecules/equiformer-v2-potential": "geoattn.domains.molecules.equiformer_potential:EquiformerV2Potential",
     "molecules/graph-attention": "geoattn.domains.molecules.graph_attention_model:GraphAttentionModel",
 }

@@ -11,6 +11,7 @@ from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 
 from geoattn.datasets.molecule_trajectories import TrajectoryData
+from geoattn.domains.molecules.depthwise_potential import EquiformerPotential
 from geoattn.domains.molecules.egnn_potential import EGNNPotential
 from geoattn.domains.molecules.equiformer_potential import EquiformerV2Potential
 from geoattn.domains.molecules.potential import Potential
@@ -32,13 +33,14 @@ class ForcesModule(lightning.LightningModule):
 
     Args:
         data: after ``setup``: says the elements, reference energies, cutoff and scale.
-        name: egnn (distances alone, cheap) or equiformer-v2 (features that turn with the structure, accurate).
+        name: equiformer (features that turn with the structure, fast for few degrees), equiformer-v2 (the same for many
+            degrees) or egnn (distances alone, cheap).
         channels: width of the atoms' representation; of each degree.
         num_layers: layers; each looks one cutoff further.
         num_radial: functions of the distance.
-        lmax: equiformer-v2: largest degree.
+        lmax: equiformer, equiformer-v2: largest degree.
         mmax: equiformer-v2: largest order kept in the frame of an edge; lmax if left out.
-        num_heads: equiformer-v2: attention heads.
+        num_heads: equiformer, equiformer-v2: attention heads.
         loss: mse, or huber, which is not led by a few large errors.
         huber_delta: d, where huber turns from a square into a line, in units of s.
         energy_weight: of the energy per atom.
@@ -55,10 +57,10 @@ class ForcesModule(lightning.LightningModule):
     def __init__(
         self,
         data: TrajectoryData,
-        name: Literal["egnn", "equiformer-v2"] = "equiformer-v2",
-        channels: int = 64,
-        num_layers: int = 4,
-        num_radial: int = 32,
+        name: Literal["egnn", "equiformer", "equiformer-v2"] = "equiformer",
+        channels: int = 32,
+        num_layers: int = 3,
+        num_radial: int = 16,
         lmax: int = 2,
         mmax: int | None = None,
         num_heads: int = 4,
@@ -100,10 +102,11 @@ class ForcesModule(lightning.LightningModule):
         if name == "egnn":
             self.network = EGNNPotential(**shared)
         else:
-            degree = data.average_degree
-            self.network = EquiformerV2Potential(
-                **shared, lmax=lmax, mmax=mmax, num_heads=num_heads, average_degree=degree
-            )
+            shared.update(lmax=lmax, num_heads=num_heads, average_degree=data.average_degree)
+            if name == "equiformer":
+                self.network = EquiformerPotential(**shared)
+            else:
+                self.network = EquiformerV2Potential(**shared, mmax=mmax)
         self.averaged = copy.deepcopy(self.network).requires_grad_(False).eval()
         self._losses: list[Tensor] = []
         self._validation: list[tuple[Tensor, ...]] = []
