@@ -1,0 +1,19 @@
+"""Geometry: mathematics of edges, directions and rotations, without parameters."""
+
+from geoattn.geometry.edge_basis import EdgeBasis
+from geoattn.geometry.edge_frame import EdgeFrame
+from geoattn.geometry.harmonics import spherical_harmonics
+from geoattn.geometry.irreps import PackedLayout, natural_irreps, to_degrees, to_packed
+from geoattn.geometry.wigner import rotation_to_y, wigner_d
+
+__all__ = [
+    "EdgeBasis",
+    "EdgeFrame",
+    "PackedLayout",
+    "natural_irreps",
+    "rotation_to_y",
+    "spherical_harmonics",
+    "to_degrees",
+    "to_packed",
+    "wigner_d",
+]

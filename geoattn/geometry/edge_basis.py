@@ -123,8 +123,14 @@ class EdgeBasis:
 
     def detach(self) -> EdgeBasis:
         """The same basis without gradients."""
-        tensors = (t.detach() for t in (self.vector, self.distance, self.unit, self.weight))
-        return EdgeBasis(self.nbr, *tensors, self.cutoff)
+        return EdgeBasis(
+            self.nbr,
+            self.vector.detach(),
+            self.distance.detach(),
+            self.unit.detach(),
+            self.weight.detach(),
+            self.cutoff,
+        )
 
     def _once(self, key: tuple[Any, ...], make: Callable[[], Any]) -> Any:
         key = (*key, torch.is_grad_enabled())  # what is made without gradients must not serve where they are wanted

@@ -5,7 +5,15 @@ import torch
 from torch.autograd import gradcheck, gradgradcheck
 
 from geoattn.errors import ShapeError
-from geoattn.geometry.edges import bessel_basis, center, edge_vectors, gaussian_basis, polynomial_envelope, safe_norm
+from geoattn.geometry.edges import (
+    bessel_basis,
+    center,
+    edge_vectors,
+    gaussian_basis,
+    polynomial_envelope,
+    safe_norm,
+    safe_unit,
+)
 from geoattn.kernels import Neighborhood
 
 CUTOFF = 2.5
@@ -89,6 +97,35 @@ def test_safe_norm_keeps_nan_and_the_dtype():
     assert safe_norm(torch.tensor([math.nan, 1.0])).isnan()
     half = torch.tensor([300.0, 400.0], dtype=torch.float16)  # the square overflows float16
     assert safe_norm(half).dtype == torch.float16 and safe_norm(half).item() == 500.0
+
+
+# safe_unit
+
+
+def test_safe_unit_equals_the_normalised_vector():
+    x = torch.randn(3, 4, 5, dtype=torch.float64)
+    torch.testing.assert_close(safe_unit(x), torch.nn.functional.normalize(x, dim=-1))
+    assert torch.equal(safe_unit(x, safe_norm(x)), safe_unit(x))
+    assert safe_unit(torch.randn(2, 3).bfloat16()).dtype == torch.bfloat16
+    assert safe_unit(torch.tensor([[float("nan"), 1.0]])).isnan().all()
+
+
+@pytest.mark.parametrize("length", [0.0, 1e-40, 1e-14, 1e-12, 1e-9])
+def test_safe_unit_has_finite_first_and_second_derivatives(length):
+    """A vector that safe_norm counts as zero has no direction, and feels nothing."""
+    x = torch.tensor([[0.6 * length, 0.0, -0.8 * length]], requires_grad=True)
+    unit = safe_unit(x)
+    (first,) = torch.autograd.grad(unit[:, 0].sum(), x, create_graph=True)
+    (second,) = torch.autograd.grad(first[:, 0].sum(), x)
+    assert first.isfinite().all() and second.isfinite().all()
+    zero = bool(safe_norm(x) == 0)
+    assert zero == (length < 5e-13)
+    assert bool(unit.any()) != zero and bool(first.any()) != zero and bool(second.any()) != zero
+
+
+def test_safe_unit_gradchecks():
+    x = torch.randn(4, 3, dtype=torch.float64, requires_grad=True)
+    assert gradcheck(safe_unit, x) and gradgradcheck(safe_unit, x)
 
 
 # polynomial_envelope
