@@ -17,8 +17,10 @@ REACH = 6.0
 SOFTENING = 1e-3
 """Added in quadrature to every distance, in the model's unit of length: coincident bodies feel no force."""
 LARGEST_KICK = 0.1
-"""Largest change of velocity in one step, in the model's unit of speed: keeps encounters closer than the steps can
-resolve from throwing bodies out. The simulators of the published particles have the same bound, on each component."""
+"""Largest momentum that a pair exchanges in one step, in the model's units: keeps encounters closer than the steps can
+resolve from throwing bodies out. The simulator of the published particles bounds each component of a body's force by
+the same number, which breaks the symmetry under rotations and the conservation of momentum; a bound on the pair keeps
+both."""
 
 
 class PairForceIntegrator(nn.Module):
@@ -51,8 +53,8 @@ class PairForceIntegrator(nn.Module):
 
     Shapes: forward takes a `SystemBatch` and returns a `Prediction` ``[N, n]``.
 
-    Symmetry: equivariant under rotations, reflections, translations and permutations of the bodies, exactly. With
-    equal masses total momentum is conserved, exactly too.
+    Symmetry: equivariant under rotations, reflections, translations and permutations of the bodies, exactly. Total
+    momentum is conserved, exactly too.
 
     Cost: O(steps E K) for K = 14 radial functions; training keeps all steps in memory.
     """
@@ -90,7 +92,7 @@ class PairForceIntegrator(nn.Module):
         pos, vel = batch.pos, batch.vel
         for _ in range(steps):
             pos = pos + dt / 2 * vel
-            vel = vel + bounded(dt * acceleration(pos, coefficients, i, j, inverse_mass), LARGEST_KICK)
+            vel = vel + kick(pos, dt * coefficients, i, j, inverse_mass)
             pos = pos + dt / 2 * vel
         return Prediction(pos, vel if self.predict_velocity else None)
 
@@ -101,12 +103,20 @@ class PairForceIntegrator(nn.Module):
         return self.coefficients(invariants)
 
 
-def acceleration(pos: Tensor, coefficients: Tensor, i: Tensor, j: Tensor, inverse_mass: Tensor | None) -> Tensor:
-    """``[N, n]`` of bodies at ``pos`` under the forces of the pairs (i, j)."""
+def kick(pos: Tensor, coefficients: Tensor, i: Tensor, j: Tensor, inverse_mass: Tensor | None) -> Tensor:
+    """``[N, n]``, the change of velocity of bodies at ``pos`` by the pairs (i, j) in one step.
+
+    Args:
+        pos: ``[N, n]``.
+        coefficients: ``[P, K]``, those of the force times the length of the step.
+        i, j: ``[P]``, the bodies of each pair.
+        inverse_mass: ``[N, 1]``; None for masses of 1.
+    """
     vector = pos.index_select(0, i) - pos.index_select(0, j)
     distance = (vector.square().sum(-1) + SOFTENING**2).sqrt()
-    force = ((radial_functions(distance) * coefficients).sum(-1) / distance).unsqueeze(1) * vector
-    total = torch.zeros_like(pos).index_add(0, i, force).index_add(0, j, force, alpha=-1)
+    strength = (radial_functions(distance) * coefficients).sum(-1) / distance
+    exchanged = bounded(strength.unsqueeze(1) * vector, LARGEST_KICK)
+    total = torch.zeros_like(pos).index_add(0, i, exchanged).index_add(0, j, exchanged, alpha=-1)
     return total if inverse_mass is None else total * inverse_mass
 
 
