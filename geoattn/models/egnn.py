@@ -7,8 +7,9 @@ from typing import Any, Literal
 from torch import Tensor, nn
 
 from geoattn.errors import ShapeError
+from geoattn.geometry.edges import edge_vectors
 from geoattn.kernels import Neighborhood, as_neighborhood
-from geoattn.layers.egnn import EGNNLayer, edge_geometry
+from geoattn.layers.egnn import EdgeGeometry, EGNNLayer, edge_geometry
 
 
 class EGNN(nn.Module):
@@ -108,16 +109,20 @@ class EGNN(nn.Module):
         if edge_attr is not None and edge_attr.shape[0] == nbr.num_edges:
             edge_attr = nbr.to_csr_order(edge_attr)  # once here instead of once per layer
             nbr = nbr.in_csr_order()
-        geometry = None if self.update_pos else edge_geometry(pos, nbr)
+        geometry = edge_geometry(pos, nbr)
         h, current = self.embedding(x), vel
-        if self.velocity is None:
-            for layer in self.layers:
-                h, pos = layer(h, pos, nbr, edge_attr, vel=vel, geometry=geometry)
-            return self.readout(h), pos
-        for layer in self.layers:
-            h, pos, step = layer(h, pos, nbr, edge_attr, vel=current)
-            current = vel if self.velocity == "initial" else step
-        return self.readout(h), pos, step
+        for number, layer in enumerate(self.layers):
+            if number and self.update_pos:
+                geometry = _moved(geometry, pos, nbr)
+            h, pos, *step = layer(h, pos, nbr, edge_attr, vel=current, geometry=geometry)
+            current = step[0] if self.velocity == "updated" else vel
+        return self.readout(h), pos, *step
 
     def extra_repr(self) -> str:
         return f"velocity={self.velocity!r}, update_pos={self.update_pos}"
+
+
+def _moved(geometry: EdgeGeometry, pos: Tensor, nbr: Neighborhood) -> EdgeGeometry:
+    """The geometry at new positions; who is whose neighbour, and how many there are, stays as it was."""
+    vector = edge_vectors(pos, nbr)
+    return geometry._replace(vector=vector, radial=vector.square().sum(-1, keepdim=True))

@@ -135,9 +135,13 @@ def prediction_table(systems: Systems, predicted: Predicted, parts: Sequence[str
 
 
 def measure_symmetry(model: nn.Module, systems: Systems, units: Units) -> Symmetry:
-    """How far predictions are from following rotations, reflections and translations, in float32 and float64."""
+    """How far predictions are from following the motions of the initial state, in float32 and float64.
+
+    Reflections are tried too unless the model's ``group`` is ``"SE"``.
+    """
     few = systems.take(range(min(SYMMETRY_SYSTEMS, len(systems))))
     member = model.models[0] if isinstance(model, Ensemble) else model
+    group = getattr(member, "group", "E")
     errors = {}
     for dtype in (torch.float32, torch.float64):
         batch = SystemTensors(few, units, dtype)[list(range(len(few)))]
@@ -156,8 +160,8 @@ def measure_symmetry(model: nn.Module, systems: Systems, units: Units) -> Symmet
             {"pos": batch.pos, "vel": batch.vel},
             in_specs={"pos": "position", "vel": "vector"},
             out_specs=outputs,
-            group=f"E({systems.dim})",
+            group=f"{group}({systems.dim})",
         )
         errors[str(dtype).removeprefix("torch.")] = float(report)
-    text = "Rotations, reflections and translations of the initial state move the prediction in the same way."
-    return Symmetry(errors, text)
+    motions = "Rotations, reflections and translations" if group == "E" else "Rotations and translations"
+    return Symmetry(errors, f"{motions} of the initial state move the prediction in the same way.")
