@@ -1,10 +1,13 @@
 """Per target the sum of outer products of its edges' rows."""
 
+from typing import Any
+
 from torch import Tensor
 
 from geoattn.errors import ShapeError
 from geoattn.kernels._checks import check_rows
 from geoattn.kernels._dispatch import choose, compute_dtype, working_dtype
+from geoattn.kernels._operation import operation
 from geoattn.kernels.neighborhood import Neighborhood
 from geoattn.kernels.segment_outer import reference
 
@@ -38,7 +41,55 @@ def segment_outer(u: Tensor, t: Tensor, nbr: Neighborhood) -> Tensor:
         if value.ndim != 2:
             raise ShapeError(name, f"shape {tuple(value.shape)}", "[E, number]")
     dtype = compute_dtype(u, t)
-    unwritten = dict.fromkeys(("numba", "triton"), "not written yet")
-    working = working_dtype(choose("segment_outer", u.to(dtype), unwritten), dtype)
-    u, t = (nbr.to_csr_order(value.to(working)) for value in (u, t))
-    return reference.segment_outer(u, t, nbr.row_ptr, nbr.target).to(dtype)
+    chosen = choose("segment_outer", u.to(dtype))
+    working = working_dtype(chosen, dtype)
+    u, t = u.to(working), t.to(working)
+    if chosen == "reference":
+        return reference.segment_outer(u, t, nbr.to_caller_order(nbr.target), nbr.num_targets).to(dtype)
+    return outer_rows(u, t, nbr.row_ptr, nbr.edge_id).to(dtype)
+
+
+@operation
+def outer_rows(u: Tensor, t: Tensor, ptr: Tensor, edge_id: Tensor) -> Tensor:
+    """``z_i = sum_p u[edge_id[p]] (x) t[edge_id[p]]`` over the positions p of row i, ``[N, U, T]``.
+
+    Bilinear: its gradients are `matrix_rows`, whose gradients are `outer_rows` and `matrix_rows`, to any order.
+    """
+    return u.new_empty(ptr.shape[0] - 1, u.shape[1], t.shape[1])
+
+
+@operation
+def matrix_rows(z: Tensor, v: Tensor, transposed: bool, ptr: Tensor, edge_id: Tensor) -> Tensor:
+    """``z_i v[edge_id[p]]``, or with the transpose of z_i, for each position p of row i; as ``v`` in caller's order.
+
+    ``z [N, U, T]`` and ``v [E, T] -> [E, U]``; transposed ``v [E, U] -> [E, T]``.
+    """
+    return v.new_empty(v.shape[0], z.shape[2 if transposed else 1])
+
+
+def _save_outer(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    ctx.save_for_backward(*inputs)
+
+
+def _outer_backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    u, t, *pointers = ctx.saved_tensors
+    grad_u = matrix_rows(grad, t, False, *pointers) if ctx.needs_input_grad[0] else None
+    grad_t = matrix_rows(grad, u, True, *pointers) if ctx.needs_input_grad[1] else None
+    return grad_u, grad_t, None, None
+
+
+def _save_matrix(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    z, v, ctx.transposed, *pointers = inputs
+    ctx.save_for_backward(z, v, *pointers)
+
+
+def _matrix_backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    z, v, *pointers = ctx.saved_tensors
+    left, right = (v, grad) if ctx.transposed else (grad, v)
+    grad_z = outer_rows(left, right, *pointers) if ctx.needs_input_grad[0] else None
+    grad_v = matrix_rows(z, grad, not ctx.transposed, *pointers) if ctx.needs_input_grad[1] else None
+    return grad_z, grad_v, None, None, None
+
+
+outer_rows.register_autograd(_outer_backward, setup_context=_save_outer)
+matrix_rows.register_autograd(_matrix_backward, setup_context=_save_matrix)
