@@ -51,13 +51,26 @@ class Ensemble(nn.Module):
     def __len__(self) -> int:
         return len(self.models)
 
-    def members(self, batch: Any) -> Tensor:
-        """The prediction of each member, ``[K, B, T]``."""
-        return torch.stack([model(batch) for model in self.models])
+    def members(self, batch: Any) -> Any:
+        """The prediction of each member, ``[K, B, T]``; a tuple of such where the members return named tuples."""
+        return _stacked([model(batch) for model in self.models])
 
-    def forward(self, batch: Any) -> Tensor:
-        """The mean prediction of the members, ``[B, T]``."""
-        return self.members(batch).mean(0)
+    def forward(self, batch: Any) -> Any:
+        """The mean prediction of the members, ``[B, T]``; a tuple of such where the members return named tuples."""
+        return _mean(self.members(batch))
+
+
+def _stacked(outputs: Sequence[Any]) -> Any:
+    first = outputs[0]
+    if isinstance(first, Tensor):
+        return torch.stack(list(outputs))
+    return None if first is None else type(first)(*(_stacked(parts) for parts in zip(*outputs, strict=True)))
+
+
+def _mean(stacked: Any) -> Any:
+    if isinstance(stacked, Tensor):
+        return stacked.mean(0)
+    return None if stacked is None else type(stacked)(*map(_mean, stacked))
 
 
 def _config(model: nn.Module) -> dict[str, Any] | None:

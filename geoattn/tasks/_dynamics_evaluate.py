@@ -57,21 +57,21 @@ def predict_systems(model: nn.Module, systems: Systems, units: Units, device: st
         units: of the model.
         device: where to compute.
     """
-    members = [member.eval().to(device) for member in (model.models if isinstance(model, Ensemble) else [model])]
+    ensemble = (model if isinstance(model, Ensemble) else Ensemble([model])).eval().to(device)
     tensors = SystemTensors(systems, units)
     pos: list[Tensor] = []
     vel: list[Tensor] = []
     with torch.inference_mode():
         for rows in _chunks(systems.sizes):
             batch = tensors[rows].to(device)
-            predictions = [member(batch) for member in members]
-            pos.append(torch.stack([p.pos.double().cpu() for p in predictions]))
-            if predictions[0].vel is not None:
-                vel.append(torch.stack([p.vel.double().cpu() for p in predictions]))
-    none = torch.empty(len(members), 0, systems.dim, dtype=torch.float64)
+            found: Prediction = ensemble.members(batch)
+            pos.append(found.pos.double().cpu())
+            if found.vel is not None:
+                vel.append(found.vel.double().cpu())
+    none = torch.empty(len(ensemble), 0, systems.dim, dtype=torch.float64)
     all_pos = torch.cat([none, *pos], dim=1).numpy() * units.length
     mean = all_pos.mean(axis=0)
-    spread = np.sqrt(np.square(all_pos - mean).sum(axis=2).mean(axis=0)) if len(members) > 1 else None
+    spread = np.sqrt(np.square(all_pos - mean).sum(axis=2).mean(axis=0)) if len(ensemble) > 1 else None
     return Predicted(
         pos=mean + tensors.center[systems.system_of_body],
         vel=torch.cat(vel, dim=1).mean(0).numpy() * (units.length / units.time) if vel else None,

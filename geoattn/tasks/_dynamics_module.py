@@ -15,6 +15,7 @@ from geoattn.datasets.dynamics import DynamicsData
 from geoattn.domains.dynamics.batch import Prediction, SystemBatch
 from geoattn.domains.dynamics.egnn_model import EGNNDynamics
 from geoattn.domains.dynamics.integrator_model import PairForceIntegrator
+from geoattn.domains.dynamics.se3_transformer_model import SE3TransformerDynamics
 from geoattn.tasks._training import check_ranges, update_average, warmup_cosine
 
 Loss = Literal["mse", "l1", "huber", "log"]
@@ -30,11 +31,15 @@ class DynamicsModule(lightning.LightningModule):
 
     Args:
         data: after ``setup``: says which properties bodies and pairs have, and whether velocities are learned.
-        name: egnn, or integrator: a learned law of force between pairs, and small steps in time.
-        hidden_channels: width of the bodies' representation; 64 for egnn, 32 for integrator if left out.
-        num_layers: egnn: layers.
+        name: egnn, se3_transformer, or integrator: a learned law of force between pairs, and small steps in time.
+        hidden_channels: width of the bodies' representation; if left out 64 for egnn, 8 per degree for se3_transformer,
+            32 for integrator.
+        num_layers: egnn, se3_transformer: layers.
         velocity: egnn: the velocity that layers after the first use, the initial one or the updated one.
         pos_aggr: egnn: positions move by the mean or the sum over the other bodies.
+        lmax: se3_transformer: highest degree.
+        num_heads: se3_transformer: attention heads.
+        reflections: se3_transformer: equivariant under reflections too.
         steps: integrator: steps in time while training.
         eval_steps: integrator: steps in time otherwise.
         loss: mse, l1 or huber of the coordinates, or log, the mean over systems of log(1 + mse / 1e-4), which a few
@@ -48,11 +53,14 @@ class DynamicsModule(lightning.LightningModule):
     def __init__(
         self,
         data: DynamicsData,
-        name: Literal["egnn", "integrator"] = "egnn",
+        name: Literal["egnn", "se3_transformer", "integrator"] = "egnn",
         hidden_channels: int | None = None,
         num_layers: int = 4,
         velocity: Literal["initial", "updated"] = "initial",
         pos_aggr: Literal["mean", "sum"] = "mean",
+        lmax: int = 3,
+        num_heads: int = 1,
+        reflections: bool = False,
         steps: int = 100,
         eval_steps: int = 1000,
         loss: Loss = "mse",
@@ -77,6 +85,10 @@ class DynamicsModule(lightning.LightningModule):
         self.network: nn.Module
         if name == "integrator":
             self.network = PairForceIntegrator(**inputs, steps=steps, eval_steps=eval_steps)
+        elif name == "se3_transformer":
+            self.network = SE3TransformerDynamics(
+                **inputs, num_layers=num_layers, lmax=lmax, num_heads=num_heads, reflections=reflections
+            )
         else:
             self.network = EGNNDynamics(**inputs, num_layers=num_layers, velocity=velocity, pos_aggr=pos_aggr)
         self.averaged = copy.deepcopy(self.network).requires_grad_(False).eval()
