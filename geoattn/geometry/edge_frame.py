@@ -83,7 +83,7 @@ class EdgeFrame:
         values = torch.cat([block.flatten(1) for block in blocks], dim=1)
         places = _places(lmax, mmax, torch.int64, unit.device)
         # copied into zeros, rather than gathered, so that the derivative is a gather
-        rotation = values.new_zeros(unit.shape[0], num_rows * size).index_copy(1, places, values)
+        rotation = values.new_zeros(unit.shape[0], num_rows * size).index_copy_(1, places, values)
         return cls(rotation.unflatten(1, (num_rows, size)), lmax, mmax)
 
     def rotate(self, x: Tensor) -> Tensor:
