@@ -12,8 +12,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from llvmlite import ir
+from numba import types
 from numba.core import cgutils
+from numba.extending import intrinsic
 
+CACHE_LINE = 64
+_SECOND_LEVEL = 2  # as llvm.prefetch counts: 3 is the first level, 0 none
 I32, I64 = ir.IntType(32), ir.IntType(64)
 _REASSOCIATE = ("reassoc", "contract", "nsz", "arcp")  # not nnan, ninf: -inf masks an edge
 
@@ -240,3 +244,20 @@ class Lanes:
         value = self.builder.fmul(power, self.builder.bitcast(exponent, x.type))
         nothing = self.builder.select(self.builder.fcmp_unordered("uno", x, x), x, self.constant(0.0, width))
         return self.builder.select(enough, value, nothing)
+
+
+@intrinsic
+def prefetch_row(typing, rows, row, length):
+    """Ask for ``rows[row, :length]`` in the second-level cache; the first has too few requests in flight."""
+
+    def generate(context, builder, signature, args):
+        lanes = Lanes(context, builder, signature, args, signature.args[0].dtype)
+        first, byte_pointer = lanes.place(0), ir.IntType(8).as_pointer()
+        function_type = ir.FunctionType(ir.VoidType(), [byte_pointer, I32, I32, I32])
+        function = builder.module.declare_intrinsic("llvm.prefetch", [byte_pointer], function_type)
+        with lanes.loop(I64(0), args[2], I64(8 * CACHE_LINE // bits(lanes.scalar))) as (offset, _):
+            address = builder.bitcast(lanes.offset(first, offset), byte_pointer)
+            builder.call(function, [address, I32(0), I32(_SECOND_LEVEL), I32(1)])
+        return context.get_dummy_value()
+
+    return types.void(rows, types.int64, types.int64), generate

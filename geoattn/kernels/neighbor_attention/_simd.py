@@ -1,40 +1,19 @@
 """Vector instructions for the CPU kernels of `neighbor_attention`, written out as LLVM IR behind Numba intrinsics.
 
-A *row* holds all heads of one node, `[H * D]`. A *block* holds the logits of up to
-`EDGES` edges, flat `[EDGES * heads_padded]`, where the number of heads is padded to a power of two: a vector of
-`LANES` numbers then always holds the same heads in the same lanes, whatever the edge.
+A *row* holds all heads of one node, `[H * D]`. A *block* holds the logits of up to `EDGES` edges, flat
+`[EDGES * heads_padded]`, where the number of heads is padded to a power of two: a vector of `LANES` numbers then always
+holds the same heads in the same lanes, whatever the edge.
 """
 
 import math
 
-from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from geoattn.kernels._lanes import I32, I64, Lanes, bits
+from geoattn.kernels._lanes import I64, Lanes
 
 LANES = 16
 """Vector length for blocks of logits, for float32 and float64 alike."""
-
-CACHE_LINE = 64
-_SECOND_LEVEL = 2  # as llvm.prefetch counts: 3 is the first level, 0 none
-
-
-@intrinsic
-def prefetch_row(typing, rows, row, length):
-    """Ask for ``rows[row, :length]`` in the second-level cache; the first has too few requests in flight."""
-
-    def generate(context, builder, signature, args):
-        lanes = Lanes(context, builder, signature, args, signature.args[0].dtype)
-        first, byte_pointer = lanes.place(0), ir.IntType(8).as_pointer()
-        function_type = ir.FunctionType(ir.VoidType(), [byte_pointer, I32, I32, I32])
-        function = builder.module.declare_intrinsic("llvm.prefetch", [byte_pointer], function_type)
-        with lanes.loop(I64(0), args[2], I64(8 * CACHE_LINE // bits(lanes.scalar))) as (offset, _):
-            address = builder.bitcast(lanes.offset(first, offset), byte_pointer)
-            builder.call(function, [address, I32(0), I32(_SECOND_LEVEL), I32(1)])
-        return context.get_dummy_value()
-
-    return types.void(rows, types.int64, types.int64), generate
 
 
 def _generate_dot_heads(subtract: bool):

@@ -13,7 +13,7 @@ import torch
 from numba import njit
 from torch import Tensor
 
-from geoattn.kernels._lanes import checksum
+from geoattn.kernels._lanes import checksum, prefetch_row
 from geoattn.kernels._threads import run_rows
 from geoattn.kernels.neighbor_attention import _simd
 from geoattn.kernels.neighbor_attention._simd import (
@@ -23,7 +23,6 @@ from geoattn.kernels.neighbor_attention._simd import (
     dot_heads,
     dot_heads_minus,
     fill_row,
-    prefetch_row,
     scale_span,
     softmax_backward_block,
     softmax_block,

@@ -7,7 +7,7 @@ import functools
 from numba import njit
 from torch import Tensor
 
-from geoattn.kernels._lanes import checksum
+from geoattn.kernels._lanes import checksum, prefetch_row
 from geoattn.kernels._memory import large_pages
 from geoattn.kernels._threads import run_rows
 from geoattn.kernels.sparse_bilinear import _simd
@@ -33,6 +33,14 @@ def _kernel():
             if where_out == 0 and ptr[i] == ptr[i + 1]:
                 out[i] = constants[0]
             for p in range(ptr[i], ptr[i + 1]):
+                if p + 1 < ptr[last]:  # ask for the rows of the next edge, which are read out of order
+                    g, q = i + (p + 1 == ptr[i + 1]), p + 1
+                    if factor is not None:
+                        row = _row(where_factor, g, q, other, edge_id)
+                        prefetch_row(factor, row, factor.shape[1] * factor.shape[2])
+                    prefetch_row(a, _row(where_a, g, q, other, edge_id), a.shape[1] * a.shape[2])
+                    if b.ndim == 3:
+                        prefetch_row(b, _row(where_b, g, q, other, edge_id), b.shape[1] * b.shape[2])
                 row_a, row_b = _row(where_a, i, p, other, edge_id), _row(where_b, i, p, other, edge_id)
                 row_factor, row_out = _row(where_factor, i, p, other, edge_id), _row(where_out, i, p, other, edge_id)
                 fresh = where_out > 0 or p == ptr[i]
