@@ -1,4 +1,4 @@
-"""Radial network of a tensor field convolution: from invariants of an edge to the units that its kernel is linear in."""
+"""Radial network: from invariants of an edge to the units that the kernel of a convolution is linear in."""
 
 from __future__ import annotations
 

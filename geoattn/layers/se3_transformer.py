@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Literal
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -13,8 +12,8 @@ from geoattn.errors import ShapeError, nearest_hint
 from geoattn.geometry.edge_basis import EdgeBasis
 from geoattn.geometry.irreps import PackedLayout
 from geoattn.kernels import Neighborhood, as_neighborhood, neighbor_attention
-from geoattn.layers.equivariant_linear import EquivariantLinear
-from geoattn.layers.self_interaction import AttentiveSelfInteraction, add_channels
+from geoattn.layers.padded_degrees import Columns, PaddedLinear, to_packed, to_padded
+from geoattn.layers.self_interaction import SelfInteraction
 from geoattn.layers.tensor_field_conv import TensorFieldConv
 
 if TYPE_CHECKING:
@@ -44,7 +43,7 @@ class SE3TransformerLayer(nn.Module):
         radial_channels: width of the radial network.
         reflections: False: SE(3), the default; True: E(3), by leaving out the paths that are odd under reflections.
         self_interaction: "cat": a linear map of what was received and the node's own features; "attentive": the same
-            with a matrix made of the features themselves (`AttentiveSelfInteraction`); "sum": the features are added
+            with a matrix made of the features themselves (`SelfInteraction`); "sum": the features are added
             to a linear map of what was received.
         scale: D is the size of all keys, "total", as the authors have it, or that of one head, "per_head".
         cutoff: length at which an edge vanishes, with two continuous derivatives; None: all edges count fully.
@@ -93,35 +92,21 @@ class SE3TransformerLayer(nn.Module):
             _check_parities(self.layout_out, "irreps_out")
         self.num_heads, self.edge_channels, self.cutoff = num_heads, edge_channels, cutoff
         inputs, outputs = self.layout_in.multiplicity, self.layout_out.multiplicity
-        self.values = {
-            degree: math.ceil(channels / (channels_div * num_heads)) * num_heads for degree, channels in outputs.items()
-        }
-        self.keys = {degree: channels for degree, channels in self.values.items() if degree in inputs}
-        if not self.keys:
-            self.keys = dict.fromkeys(inputs, num_heads)
-        key_dim = sum(channels * (2 * degree + 1) for degree, channels in self.keys.items())
+        values = {degree: math.ceil(n / (channels_div * num_heads)) * num_heads for degree, n in outputs.items()}
+        keys = {degree: n for degree, n in values.items() if degree in inputs} or dict.fromkeys(inputs, num_heads)
+        self.columns_key, self.columns_value = Columns.heads(keys, num_heads), Columns.heads(values, num_heads)
+        columns_in = Columns.heads(inputs)
+        key_dim = sum(n * (2 * degree + 1) for degree, n in keys.items())
         self.scale = (key_dim if scale == "total" else key_dim // num_heads) ** -0.5
-        irreps_key, irreps_value = _irreps(self.keys), _irreps(self.values)
-        self.query = EquivariantLinear(irreps_in, irreps_key, bias=False)
+        self.query = PaddedLinear(irreps_in, _natural(keys), columns_in, self.columns_key)
         self.conv = TensorFieldConv(
-            inputs,
-            {
-                degree: self.keys.get(degree, 0) + self.values.get(degree, 0)
-                for degree in sorted(self.keys.keys() | self.values.keys())
-            },
+            columns_in,
+            self.columns_key.beside(self.columns_value),
             edge_channels=edge_channels,
             radial_channels=radial_channels,
             reflections=reflections,
         )
-        self.layout_value = PackedLayout(irreps_value)
-        self.self_interaction = self_interaction
-        self.out: nn.Module
-        if self_interaction == "sum":
-            self.out = EquivariantLinear(irreps_value, irreps_out, bias=False)
-        elif self_interaction == "cat":
-            self.out = EquivariantLinear(self.layout_value.irreps + self.layout_in.irreps, irreps_out, bias=False)
-        else:
-            self.out = AttentiveSelfInteraction(self.layout_value.irreps + self.layout_in.irreps, irreps_out)
+        self.out = SelfInteraction(_natural(values), irreps_in, irreps_out, self.columns_value, kind=self_interaction)
 
     def forward(
         self,
@@ -146,60 +131,42 @@ class SE3TransformerLayer(nn.Module):
             edge_attr = nbr.to_csr_order(edge_attr)
         if basis is None:
             basis = EdgeBasis.build(pos, nbr, cutoff=self.cutoff, shift=shift)
-        return self.attend(x, basis, edge_attr)
+        return to_packed(self.attend(to_padded(x, self.layout_in), basis, edge_attr), self.layout_out)
 
     def attend(self, x: Tensor, basis: EdgeBasis, edge_attr: Tensor | None = None) -> Tensor:
-        """The same with the edges' geometry given, and ``edge_attr`` in its order: what a stack of layers calls."""
-        nbr = basis.nbr
-        parts = self.layout_in.split(x)
-        messages = self.conv(_stack_degrees(parts), basis, edge_attr)
-        k, v = self._heads(messages)
-        q = torch.cat([part.unflatten(1, (self.num_heads, -1)).flatten(2) for part in self._queries(x)], dim=2)
-        weight = basis.weight
-        bias = weight.clamp(min=1e-12).log().masked_fill(weight == 0, -math.inf)
-        bias = bias.unsqueeze(1).expand(-1, self.num_heads)
+        """The same for padded features, ``[N, (L_in+1)^2, C]`` -> ``[N, (L_out+1)^2, C']``: what a stack calls.
+
+        Args:
+            x: features as `to_padded` makes them.
+            basis: the edges' geometry.
+            edge_attr: ``[E, A]`` in the order of ``basis``.
+        """
+        messages = self.conv(x, basis, edge_attr)
+        k, v = messages.split([self.columns_key.width, self.columns_value.width], dim=1)
+        q = self.query(x)
+        q = functional.pad(q, (0, 0, 0, messages.shape[2] - q.shape[1])).mT
+        # a zero weight masks, so that its derivative is not asked for
+        bias = basis.weight.clamp(min=1e-12).log().masked_fill(basis.weight == 0, -math.inf)
         if basis.cutoff is not None:
-            v = v * weight[:, None, None]
-        received = neighbor_attention(q, k, v, nbr, bias, self.scale, kv="edge")
-        sizes = [channels // self.num_heads * (2 * degree + 1) for degree, channels in self.values.items()]
-        received = torch.cat([part.flatten(1) for part in received.split(sizes, dim=2)], dim=1)
-        if self.self_interaction == "sum":
-            return add_channels(self.out(received), x, self.layout_out, self.layout_in)
-        return self.out(torch.cat([received, x], dim=1))
+            v = v * basis.weight[:, None, None]
+        received = neighbor_attention(
+            *(self._heads(rows) for rows in (q, k, v)),
+            basis.nbr,
+            bias.unsqueeze(1).expand(-1, self.num_heads),
+            self.scale,
+            kv="edge",
+        )
+        return self.out(received.reshape(x.shape[0], self.columns_value.width, messages.shape[2]).mT, x)
 
-    def _queries(self, x: Tensor) -> list[Tensor]:
-        """For each degree ``[N, channels, 2l + 1]``."""
-        return list(self.query.layout_out.split(self.query(x)).values())
-
-    def _heads(self, messages: Tensor) -> tuple[Tensor, Tensor]:
-        """Keys and values ``[E, H, D]`` from ``[E, S, channels]``; per head degrees, channels, components."""
-        keys, values = [], []
-        for degree, part in enumerate(messages.split([2 * l + 1 for l in range(self.conv.lmax_out + 1)], dim=1)):
-            widths = [self.keys.get(degree, 0), self.values.get(degree, 0)]
-            key, value, _ = part.mT.split([*widths, messages.shape[2] - sum(widths)], dim=1)
-            for width, rows, out in zip(widths, (key, value), (keys, values), strict=True):
-                if width:
-                    out.append(rows.reshape(len(rows), self.num_heads, -1))
-        return torch.cat(keys, dim=2), torch.cat(values, dim=2)
+    def _heads(self, x: Tensor) -> Tensor:
+        """``[rows, C, S]`` as ``[rows, H, (C / H) S]``."""
+        return x.unflatten(1, (self.num_heads, x.shape[1] // self.num_heads)).flatten(2)
 
     def extra_repr(self) -> str:
         return f"{self.layout_in.irreps}, {self.layout_out.irreps}, num_heads={self.num_heads}"
 
 
-def _stack_degrees(parts: dict[int, Tensor]) -> Tensor:
-    """``{l: [N, C_l, 2l + 1]}`` as ``[N, (L+1)^2, max C_l]``, zero where a degree has fewer channels or none."""
-    width = max(part.shape[1] for part in parts.values())
-    like = next(iter(parts.values()))
-    rows = []
-    for degree in range(max(parts) + 1):
-        part = parts.get(degree)
-        if part is None:
-            part = like.new_zeros(like.shape[0], width, 2 * degree + 1)
-        rows.append(functional.pad(part, (0, 0, 0, width - part.shape[1])).mT)
-    return torch.cat(rows, dim=1)
-
-
-def _irreps(channels: dict[int, int]) -> str:
+def _natural(channels: dict[int, int]) -> str:
     return "+".join(f"{count}x{degree}{'eo'[degree % 2]}" for degree, count in channels.items())
 
 

@@ -1,17 +1,74 @@
-"""What follows attention in an SE(3)-Transformer: the node's own features and what it received become its new ones."""
+"""What follows attention in an SE(3)-Transformer: what a node received and its own features become its new ones."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from geoattn.geometry.irreps import PackedLayout
+from geoattn.geometry.irreps import PackedLayout, as_irreps
+from geoattn.layers.padded_degrees import Columns, PaddedLinear, to_packed, to_padded
 
 if TYPE_CHECKING:
     from e3nn.o3 import Irreps
+
+
+class SelfInteraction(nn.Module):
+    r"""``x' = W [o, x]``, in one of three forms, for features padded to one number of channels.
+
+    - "cat": a matrix per degree over the channels of both, what was received, o, and what was there, x;
+    - "attentive": this matrix is made of the features themselves, see `AttentiveSelfInteraction`;
+    - "sum": ``x' = W o + x``, where channels that x lacks count as zero and those that x' lacks are dropped.
+
+    Args:
+        irreps_received: irreps of o, natural.
+        irreps_in: irreps of x.
+        irreps_out: irreps of x'.
+        columns_received: where the channels of o stand.
+        kind: which form.
+
+    Shapes:
+        received ``[N, (L_o+1)^2, C_o]``, x ``[N, (L_in+1)^2, C]``; returns ``[N, (L_out+1)^2, C']``, all padded.
+
+    Symmetry: equivariant to O(3), exactly, for irreps of natural parity.
+    """
+
+    def __init__(
+        self,
+        irreps_received: str | Irreps,
+        irreps_in: str | Irreps,
+        irreps_out: str | Irreps,
+        columns_received: Columns,
+        kind: Literal["cat", "attentive", "sum"] = "cat",
+    ) -> None:
+        super().__init__()
+        self.kind = kind
+        self.layout_in, self.layout_out = PackedLayout(irreps_in), PackedLayout(irreps_out)
+        columns_in, columns_out = (Columns.heads(side.multiplicity) for side in (self.layout_in, self.layout_out))
+        both = columns_received.beside(columns_in)
+        irreps_both = as_irreps(irreps_received) + self.layout_in.irreps
+        if kind == "sum":
+            self.linear = PaddedLinear(irreps_received, irreps_out, columns_received, columns_out)
+        elif kind == "cat":
+            self.linear = PaddedLinear(irreps_both, irreps_out, both, columns_out)
+        else:
+            self.attentive = AttentiveSelfInteraction(irreps_both, irreps_out)
+            self.columns_received, self.layout_received = columns_received, PackedLayout(irreps_received)
+
+    def forward(self, received: Tensor, x: Tensor) -> Tensor:
+        """New features; see the class for shapes."""
+        if self.kind == "sum":
+            y = self.linear(received)
+            own = x[:, : y.shape[1], : y.shape[2]]
+            return y + functional.pad(own, (0, y.shape[2] - own.shape[2], 0, y.shape[1] - own.shape[1]))
+        if self.kind == "cat":
+            own = x[:, : received.shape[1]]
+            own = functional.pad(own, (0, 0, 0, received.shape[1] - own.shape[1]))
+            return self.linear(torch.cat([received, own], dim=2))
+        packed = [to_packed(received, self.layout_received, self.columns_received), to_packed(x, self.layout_in)]
+        return to_padded(self.attentive(torch.cat(packed, dim=1)), self.layout_out)
 
 
 class AttentiveSelfInteraction(nn.Module):
@@ -63,20 +120,3 @@ class AttentiveSelfInteraction(nn.Module):
             logits = self.linears[str(degree)](gram).unflatten(1, (channels, part.shape[1]))
             out[degree] = torch.softmax(logits, dim=2) @ part
         return self.layout_out.join(out)
-
-
-def add_channels(y: Tensor, x: Tensor, layout_y: PackedLayout, layout_x: PackedLayout) -> Tensor:
-    """``y + x`` channel by channel: channels that x lacks count as zero, those that y lacks are dropped.
-
-    Args:
-        y: ``[N, layout_y.dim]``.
-        x: ``[N, layout_x.dim]``.
-    """
-    if layout_y.irreps == layout_x.irreps:
-        return y + x
-    ours, theirs = layout_y.split(y), layout_x.split(x)
-    for degree, part in theirs.items():
-        if degree in ours:
-            missing = ours[degree].shape[1] - part.shape[1]
-            ours[degree] = ours[degree] + functional.pad(part, (0, 0, 0, missing))
-    return layout_y.join(ours)

@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from geoattn.geometry.edge_basis import EdgeBasis
 from geoattn.geometry.edge_frame import m_major
+from geoattn.layers.padded_degrees import Columns
 from geoattn.layers.radial_network import RadialNetwork
 from geoattn.layers.so2_clebsch_gordan import frame_coefficients
 
@@ -30,23 +31,22 @@ class TensorFieldConv(nn.Module):
     The paths of one pair (k, l) are kept as they act in the edge's frame, where Y is zero but for M = 0: as a matrix
     for each m, :math:`R_0`, and :math:`R_{r,m}`, :math:`R_{i,m}` acting like a complex number on the components
     (+m, -m). For each pair these 2 min(k, l) + 1 matrices and those of the paths determine each other
-    (`path_weights`); J + k + l is even for :math:`R_0, R_r` and odd for :math:`R_i`. So the function is the paper's, and
-    neither the kernels ``[(2l+1) C', (2k+1) C]`` nor products with harmonics are ever formed.
+    (`path_weights`); J + k + l is even for :math:`R_0, R_r` and odd for :math:`R_i`. So the function is the paper's,
+    and neither the kernels ``[(2l+1) C', (2k+1) C]`` nor products with harmonics are ever formed.
 
     Papers: Tensor field networks, arXiv:1802.08219; SE(3)-Transformers, arXiv:2006.10503; the frame: arXiv:2302.03655.
 
     Args:
-        channels_in: degree k -> C_k.
-        channels_out: degree l -> C'_l.
+        columns_in: degree k -> the columns of its C_k channels.
+        columns_out: degree l -> the columns of its C'_l channels.
         edge_channels: A, invariants of an edge besides its length.
         radial_channels: U, width of the radial network.
         reflections: keep the paths with k + J + l even only, which makes the convolution O(3)-equivariant for features
             of natural parity.
 
     Shapes:
-        x ``[N, (L_in+1)^2, max C_k]``, l-major, channels last, channels that a degree lacks are never read; basis an
-        `EdgeBasis`; edge_attr ``[E, A]`` in its order. Returns ``[E, (L_out+1)^2, max C'_l]``, zero where a degree
-        lacks channels.
+        x ``[N, (L_in+1)^2, C]``, padded; basis an `EdgeBasis`; edge_attr ``[E, A]`` in its order. Returns
+        ``[E, C', (L_out+1)^2]``, channels first, zero in columns that a degree does not fill.
 
     Symmetry: equivariant to SO(3), exactly.
 
@@ -55,64 +55,63 @@ class TensorFieldConv(nn.Module):
     Edge cases: the message of an edge of length zero has no meaning, as it has no direction. Give it no weight.
     """
 
+    places: Tensor | None
+
     def __init__(
         self,
-        channels_in: Mapping[int, int],
-        channels_out: Mapping[int, int],
+        columns_in: Columns,
+        columns_out: Columns,
         *,
         edge_channels: int = 0,
         radial_channels: int = 32,
         reflections: bool = False,
     ) -> None:
         super().__init__()
-        self.channels_in, self.channels_out = dict(channels_in), dict(channels_out)
-        self.reflections = reflections
-        self.lmax_in, self.lmax_out = max(channels_in), max(channels_out)
-        self.lmax = max(self.lmax_in, self.lmax_out)
+        self.columns_in, self.columns_out, self.reflections = columns_in, columns_out, reflections
+        self.lmax, self.mmax = (choose(columns_in.lmax, columns_out.lmax) for choose in (max, min))
         self.radial = RadialNetwork(1 + edge_channels, radial_channels)
         self.weights = nn.ParameterList()
-        for m in range(min(self.lmax_in, self.lmax_out) + 1):
-            size_in, size_out = (sum(c for k, c in side.items() if k >= m) for side in (channels_in, channels_out))
+        for m in range(self.mmax + 1):
+            sizes = [sum(n for degree, n in side.channels.items() if degree >= m) for side in (columns_in, columns_out)]
             parts = 1 if m == 0 or reflections else 2
-            self.weights.append(nn.Parameter(torch.empty(radial_channels, size_in, parts, size_out)))
-            self.register_buffer(f"columns_{m}", _columns(self.channels_in, self.lmax, m), persistent=False)
-        self.register_buffer("places", _places(self.channels_out, self.lmax, len(self.weights)), persistent=False)
+            self.weights.append(nn.Parameter(torch.empty(radial_channels, sizes[0], parts, sizes[1])))
+            self.register_buffer(f"columns_{m}", _columns_of_order(columns_in, self.lmax, m), persistent=False)
+        self.register_buffer("places", _places(columns_out, self.lmax, self.mmax), persistent=False)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
         """Independent normal weights of every path, so that messages of unit variance leave where it comes in."""
+        inputs = self.columns_in.channels.items()
         fan_in = {
-            l: sum(c * (min(k, l) + 1 if self.reflections else 2 * min(k, l) + 1) for k, c in self.channels_in.items())
-            for l in self.channels_out
+            out: sum((min(k, out) + 1 + (0 if self.reflections else min(k, out))) * c for k, c in inputs)
+            for out in self.columns_out.of
         }
         second_moment = 0.356  # of SiLU of a standard normal number
         for m, weight in enumerate(self.weights):
-            scale = torch.cat(
-                [torch.full((c,), ((2 * l + 1) / fan_in[l]) ** 0.5) for l, c in self.channels_out.items() if l >= m]
-            )
             nn.init.normal_(weight, std=(weight.shape[0] * second_moment * (2 if m else 1)) ** -0.5)
+            outputs = [(degree, n) for degree, n in self.columns_out.channels.items() if degree >= m]
+            scale = [torch.full((n,), ((2 * degree + 1) / fan_in[degree]) ** 0.5) for degree, n in outputs]
             with torch.no_grad():
-                weight.mul_(scale)
+                weight.mul_(torch.cat(scale))
 
     def forward(self, x: Tensor, basis: EdgeBasis, edge_attr: Tensor | None = None) -> Tensor:
         """The messages; see the class for shapes."""
         a = basis.distance.unsqueeze(1)
         u = self.radial(a if edge_attr is None else torch.cat([a, edge_attr.to(a.dtype)], dim=1))
-        num_rows = (self.lmax + 1) ** 2 - (self.lmax + 1 - len(self.weights)) * (self.lmax + 2 - len(self.weights))
+        # in m-major order the rows |m| <= mmax come first, in l-major order the columns l <= lmax_in or lmax_out
+        num_rows = len(m_major(self.lmax, self.mmax))
         rotation = basis.frame(self.lmax, self.lmax).rotation[:, :num_rows]
-        rotation_in = rotation[:, :, : (self.lmax_in + 1) ** 2]
-        rotation_out = rotation[:, :, : (self.lmax_out + 1) ** 2]
-        columns = [getattr(self, f"columns_{m}") for m in range(len(self.weights))]
-        z = torch.bmm(rotation_in, x.index_select(0, basis.nbr.source))
+        columns = [getattr(self, f"columns_{m}") for m in range(self.mmax + 1)]
+        z = torch.bmm(rotation[:, :, : x.shape[1]], x.index_select(0, basis.nbr.source))
         y = frame_messages(z, u, list(self.weights), columns, self.lmax)
-        num_channels = max(self.channels_out.values())
+        width = self.columns_out.width
         if self.places is not None:
-            y = y.new_zeros(y.shape[0], num_rows * num_channels).index_copy(1, self.places, y)
-        return torch.bmm(rotation_out.mT, y.view(y.shape[0], num_rows, num_channels))
+            y = y.new_zeros(y.shape[0], num_rows * width).index_copy(1, self.places, y)
+        return torch.bmm(y.view(y.shape[0], num_rows, width).mT, rotation[:, :, : (self.columns_out.lmax + 1) ** 2])
 
     def path_weights(self) -> dict[tuple[int, int, int], Tensor]:
         """The same weights as those of the paths: ``(k, J, l) -> W [U, C_k, C'_l]``, so that ``R = sum_u u W[u]``."""
-        return path_weights(list(self.weights), self.channels_in, self.channels_out)
+        return path_weights(list(self.weights), self.columns_in.channels, self.columns_out.channels)
 
 
 def path_weights(
@@ -122,22 +121,21 @@ def path_weights(
 
     Without the parts ``R_i`` (``weights[m].shape[2] == 1``) there are only paths with k + J + l even.
     """
-    blocks: dict[tuple[int, int], list[Tensor]] = {(k, l): [] for k in channels_in for l in channels_out}
+    blocks: dict[tuple[int, int], list[Tensor]] = {(k, out): [] for k in channels_in for out in channels_out}
     for m, weight in enumerate(weights):
-        degrees_in, degrees_out = ([l for l in side if l >= m] for side in (channels_in, channels_out))
-        for k, rows in zip(degrees_in, weight.split([channels_in[k] for k in degrees_in], dim=1), strict=True):
-            parts = rows.split([channels_out[l] for l in degrees_out], dim=3)
-            for l, block in zip(degrees_out, parts, strict=True):
-                blocks[k, l].append(block)
+        inputs, outputs = ([degree for degree in side if degree >= m] for side in (channels_in, channels_out))
+        for k, rows in zip(inputs, weight.split([channels_in[k] for k in inputs], dim=1), strict=True):
+            for out, block in zip(outputs, rows.split([channels_out[d] for d in outputs], dim=3), strict=True):
+                blocks[k, out].append(block)
     paths = {}
-    for (k, l), orders in blocks.items():
-        for j in range(abs(k - l), k + l + 1):
-            part = (k + j + l) % 2  # even: the first part, R_0 and R_r; odd: the second, R_i
+    for (k, out), orders in blocks.items():
+        for j in range(abs(k - out), k + out + 1):
+            part = (k + j + out) % 2  # even: the first part, R_0 and R_r; odd: the second, R_i
             if part and len(orders) > 1 and orders[1].shape[2] == 1:
                 continue
-            factors = frame_coefficients(k, j, l, orders[0].dtype, orders[0].device)[part]
+            factors = frame_coefficients(k, j, out, orders[0].dtype, orders[0].device)[part]
             terms = [(2 if m else 1) * factors[m] * orders[m][:, :, part] for m in range(part, len(orders))]
-            paths[k, j, l] = torch.stack(terms).sum(0)
+            paths[k, j, out] = torch.stack(terms).sum(0)
     return paths
 
 
@@ -156,17 +154,15 @@ def frame_messages(
     Returns:
         ``[E, N_0 + 2 N_1 + ...]``: m = 0, +1, -1, +2, ...
     """
+    signs = [2 if m else 1 for m in range(len(weights))]
+    rows = z.split([sign * (lmax + 1 - m) for m, sign in enumerate(signs)], dim=1)
     out = []
-    row = 0
-    for m, (weight, where) in enumerate(zip(weights, columns, strict=True)):
-        num_signs = 2 if m else 1
-        num_rows = num_signs * (lmax + 1 - m)
-        z_m = z[:, row : row + num_rows].reshape(z.shape[0], num_signs, -1)
-        row += num_rows
+    for z_m, sign, weight, where in zip(rows, signs, weights, columns, strict=True):
+        z_m = z_m.reshape(z.shape[0], sign, z_m.shape[1] // sign * z.shape[2])
         if where is not None:
             z_m = z_m.index_select(2, where)
         _, size_in, parts, size_out = weight.shape
-        matrix = functional.linear(u, weight.flatten(1).mT).view(-1, size_in, parts * size_out)
+        matrix = functional.linear(u, weight.flatten(1).mT).view(z.shape[0], size_in, parts * size_out)
         y = torch.bmm(z_m, matrix)
         if parts == 1:
             out.append(y.flatten(1))
@@ -178,16 +174,14 @@ def frame_messages(
     return torch.cat(out, dim=1)
 
 
-def _columns(channels: Mapping[int, int], lmax: int, m: int) -> Tensor | None:
-    """Where the channels of degrees >= m stand among ``(m..lmax, max C)``; None if that is all of them."""
-    width = max(channels.values())
-    places = [(degree - m) * width + c for degree, count in channels.items() if degree >= m for c in range(count)]
-    return None if len(places) == (lmax + 1 - m) * width else torch.tensor(places)
+def _columns_of_order(columns: Columns, lmax: int, m: int) -> Tensor | None:
+    """Where the channels of degrees >= m stand among ``(m..lmax, C)``; None if that is all of them, in order."""
+    places = [(degree - m) * columns.width + c for degree, of in columns.of.items() if degree >= m for c in of]
+    return None if places == list(range((lmax + 1 - m) * columns.width)) else torch.tensor(places)
 
 
-def _places(channels: Mapping[int, int], lmax: int, num_orders: int) -> Tensor | None:
-    """Where the columns of `frame_messages` stand among ``(rows |m| < num_orders, max C)``; None if in that order."""
-    width = max(channels.values())
-    rows = m_major(lmax, num_orders - 1)
-    places = [row * width + c for row, (degree, _) in enumerate(rows) for c in range(channels.get(degree, 0))]
-    return None if len(places) == len(rows) * width else torch.tensor(places)
+def _places(columns: Columns, lmax: int, mmax: int) -> Tensor | None:
+    """Where what `frame_messages` returns stands among ``(rows |m| <= mmax, C')``; None if in that order."""
+    rows = m_major(lmax, mmax)
+    places = [row * columns.width + c for row, (degree, _) in enumerate(rows) for c in columns.of.get(degree, [])]
+    return None if places == list(range(len(rows) * columns.width)) else torch.tensor(places)

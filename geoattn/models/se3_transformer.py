@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from geoattn.errors import ShapeError
 from geoattn.geometry.edge_basis import EdgeBasis
 from geoattn.kernels import Neighborhood, as_neighborhood
-from geoattn.layers.norm_nonlinearity import NormNonlinearity
+from geoattn.layers.padded_degrees import PaddedNormNonlinearity, to_packed, to_padded
 from geoattn.layers.se3_transformer import SE3TransformerLayer
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ class SE3Transformer(nn.Module):
             )
             for index in range(num_layers)
         )
-        self.activations = nn.ModuleList(NormNonlinearity(irreps_hidden) for _ in range(num_layers))
+        self.activations = nn.ModuleList(PaddedNormNonlinearity(irreps_hidden) for _ in range(num_layers))
         self.last = SE3TransformerLayer(irreps_hidden, irreps_out, channels_div=1, **options)
 
     def forward(
@@ -102,6 +102,7 @@ class SE3Transformer(nn.Module):
         if edge_attr is not None:
             edge_attr = nbr.to_csr_order(edge_attr)
         basis = EdgeBasis.build(pos, nbr, cutoff=self.cutoff, shift=shift)
+        x = to_padded(x, self.layers[0].layout_in)
         for layer, activation in zip(self.layers, self.activations, strict=True):
             x = activation(layer.attend(x, basis, edge_attr))
-        return self.last.attend(x, basis, edge_attr)
+        return to_packed(self.last.attend(x, basis, edge_attr), self.last.layout_out)
