@@ -13,7 +13,7 @@ from scipy.spatial import cKDTree
 from geoattn.domains.dynamics.systems import Systems
 
 NEAR = 0.01
-"""Two states are nearly the same if no invariant differs by more than this, in units of its spread."""
+"""Two states are nearly the same if no invariant differs by more than this, in units of the spread of its kind."""
 
 
 def system_keys(systems: Systems) -> list[str]:
@@ -22,13 +22,12 @@ def system_keys(systems: Systems) -> list[str]:
     Of its `invariants` to four significant digits of the largest: copies that were moved, rotated, reflected or whose
     bodies were renumbered have the same key, unless a rounding falls between.
     """
-    return [
-        hashlib.sha256(np.round(row / (np.abs(row).max(initial=0) or 1), 4).tobytes() + bytes([1])).hexdigest()[:12]
-        for row in invariants(systems)
-    ]
+    rows = [np.concatenate(kinds) for kinds in invariants(systems)]
+    rounded = [np.round(row / (np.abs(row).max(initial=0) or 1), 4) + 0.0 for row in rows]  # + 0.0: no negative zeros
+    return [hashlib.sha256(row.tobytes()).hexdigest()[:12] for row in rounded]
 
 
-def invariants(systems: Systems) -> list[np.ndarray]:
+def invariants(systems: Systems) -> list[list[np.ndarray]]:
     """Per system what no motion of it changes: distances of the bodies, speeds, charges, scalars; each kind sorted.
 
     Two different states can share them; that is rare enough for counting copies.
@@ -43,7 +42,7 @@ def invariants(systems: Systems) -> list[np.ndarray]:
         kinds += [] if systems.charge is None else [systems.charge[body]]
         kinds += list(systems.scalars[body].T)
         kinds += [] if systems.edge_attr is None else list(systems.edge_attr[edge_ptr[s] : edge_ptr[s + 1]].T)
-        rows.append(np.concatenate([np.sort(kind) for kind in kinds]) + 0.0)  # + 0.0: no negative zeros
+        rows.append([np.sort(kind) for kind in kinds])
     return rows
 
 
@@ -54,13 +53,12 @@ def audit(systems: Systems, split: Mapping[str, Sequence[int]]) -> dict[str, Any
         ``sizes`` of the parts; ``duplicates``, systems that repeat an earlier one; ``pairs``: "train/test" and so on ->
         ``identical_states`` and ``near_states``, counted in the second part.
     """
-    keys, rows = system_keys(systems), invariants(systems)
-    scale = _spread(rows)
+    keys, rows = system_keys(systems), _in_units_of_spread(invariants(systems))
     pairs = {}
     for first, second in combinations(split, 2):
         known = {keys[row] for row in split[first]}
         identical = sum(keys[row] in known for row in split[second])
-        near = _count_near(rows, scale, split[first], split[second])
+        near = _count_near(rows, split[first], split[second])
         pairs[f"{first}/{second}"] = {"identical_states": identical, "near_states": near}
     return {
         "sizes": {part: len(members) for part, members in split.items()},
@@ -84,23 +82,21 @@ def audit_rows(report: Mapping[str, Any]) -> list[dict[str, Any]]:
     ]
 
 
-def _spread(rows: Sequence[np.ndarray]) -> dict[int, np.ndarray]:
-    """Number of invariants -> the standard deviation of each over the systems that have so many."""
-    spread = {}
-    for length in {len(row) for row in rows}:
-        deviation = np.stack([row for row in rows if len(row) == length]).std(axis=0)
-        spread[length] = np.where(deviation > 0, deviation, 1.0)
-    return spread
+def _in_units_of_spread(rows: Sequence[Sequence[np.ndarray]]) -> list[np.ndarray]:
+    """``invariants`` of each system as one vector, each kind divided by its standard deviation over all systems."""
+    together = [np.concatenate(kind) for kind in zip(*rows, strict=True)]
+    # numbers that differ by rounding alone, such as equal speeds, must not count as spread
+    spread = [max(float(kind.std()), 1e-6 * float(np.abs(kind).max(initial=0))) or 1.0 for kind in together]
+    return [np.concatenate([kind / unit for kind, unit in zip(row, spread, strict=True)]) for row in rows]
 
 
-def _count_near(
-    rows: Sequence[np.ndarray], scale: Mapping[int, np.ndarray], first: Sequence[int], second: Sequence[int]
-) -> int:
+def _count_near(rows: Sequence[np.ndarray], first: Sequence[int], second: Sequence[int]) -> int:
+    """How many of the ``second`` rows have one as long, and nearly the same, among the ``first``."""
     count = 0
-    for length, unit in scale.items():
-        known = [rows[row] / unit for row in first if len(rows[row]) == length]
-        asked = [rows[row] / unit for row in second if len(rows[row]) == length]
-        if known and asked:
+    for length in {len(rows[row]) for row in second}:
+        known = [rows[row] for row in first if len(rows[row]) == length]
+        asked = [rows[row] for row in second if len(rows[row]) == length]
+        if known:
             distance, _ = cKDTree(np.stack(known)).query(np.stack(asked), p=np.inf, distance_upper_bound=NEAR)
             count += int(np.isfinite(distance).sum())
     return count
