@@ -91,8 +91,8 @@ def format_measure(measure: Mapping[str, Any] | None) -> str:
 def measure_parts(measure: Mapping[str, Any] | None) -> tuple[str, str]:
     """The value, and its spread; the spread has two significant digits and the value as many decimals.
 
-    >>> measure_parts({"value": 0.5533, "sd": 0.0421})
-    ('0.553', '± 0.042')
+    >>> measure_parts({"value": 0.5533, "sd": 0.0421}), measure_parts({"value": 2.1e-7, "ci95": [1.9e-7, 2.4e-7]})
+    (('0.553', '± 0.042'), ('2.1 × 10⁻⁷', '[1.9 × 10⁻⁷, 2.4 × 10⁻⁷]'))
     """
     if not measure or measure.get("value") is None:
         return GAP, ""
@@ -101,7 +101,8 @@ def measure_parts(measure: Mapping[str, Any] | None) -> tuple[str, str]:
     widths = [sd] if sd is not None else []
     widths += [(interval[1] - interval[0]) / 2] if interval else []
     real = [width for width in widths if width > 0 and math.isfinite(width)]
-    decimals = min(max(1 - _size(min(real)), 0), 6) if real else None
+    tiny = 0 < abs(measure["value"]) < 1e-4  # written with a power of ten
+    decimals = min(max(1 - _size(min(real)), 0), 6) if real and not tiny else None
     spread = [f"± {format_number(sd, decimals)}"] if sd is not None else []
     if interval:
         spread.append(f"[{format_number(interval[0], decimals)}, {format_number(interval[1], decimals)}]")
