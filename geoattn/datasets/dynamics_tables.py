@@ -48,6 +48,8 @@ def read_table(path: Path, suffix: str, reading: Reading, rejections: Rejections
             where ``rejections`` raises: a number or a body is missing, or a row comes twice.
     """
     table = _load(path, suffix)
+    if not len(table):
+        raise InputError(f"{path}: there is no row in the file.")
     columns = _choose_columns(path, list(table.columns), reading)
     lines = table.index.to_numpy()
     values = {name: pd.to_numeric(table[name], errors="coerce").to_numpy(np.float64) for name in columns.numbers}
@@ -151,14 +153,20 @@ def _load(path: Path, suffix: str) -> pd.DataFrame:
             table.index = pd.RangeIndex(1, len(table) + 1)
             return table
         separator = "\t" if suffix == ".tsv" else ","
-        table = pd.read_csv(
-            path, sep=separator, dtype=str, keep_default_na=False, skip_blank_lines=False, encoding="utf-8-sig"
+        table = pd.read_csv(  # the header by hand, because pandas renames columns that come twice
+            path,
+            sep=separator,
+            header=None,
+            dtype=str,
+            keep_default_na=False,
+            skip_blank_lines=False,
+            encoding="utf-8-sig",
         )
     except (UnicodeDecodeError, gzip.BadGzipFile, EOFError, OSError, ValueError) as error:
         raise InputError(f"{path}: not a table ({str(error).strip()}).") from error
-    table.columns = [name.strip() for name in table.columns]
-    table.index = pd.RangeIndex(2, len(table) + 2)
-    return table[(table != "").any(axis=1)]
+    table.columns = [str(name).strip() for name in table.iloc[0]]
+    table.index = pd.RangeIndex(1, len(table) + 1)
+    return table[1:][(table[1:] != "").any(axis=1)]
 
 
 def _choose_columns(path: Path, header: list[str], reading: Reading) -> _Columns:
