@@ -2,6 +2,9 @@
 
 import json
 import re
+import subprocess
+import sys
+from pathlib import Path
 
 import ase.io
 import numpy as np
@@ -16,8 +19,9 @@ from ase.calculators.singlepoint import SinglePointCalculator
 
 from geoattn.cli import main
 from geoattn.domains.molecules import Calculator
+from geoattn.domains.molecules.egnn_potential import EGNNPotential
 from geoattn.errors import InputError
-from geoattn.hub import from_pretrained
+from geoattn.hub import Card, from_pretrained, save_pretrained
 from geoattn.tasks import molecules
 from geoattn.tasks._forces_module import ForcesModule
 
@@ -332,3 +336,21 @@ def test_the_loss():
     torch.testing.assert_close(values.detach(), expected, rtol=0, atol=1e-6)
     values.sum().backward()
     assert torch.isfinite(squared.grad).all() and squared.grad[2] == pytest.approx(float(squared.grad[3]), rel=1e-6)
+
+
+def test_the_example_of_dynamics_runs(tmp_path):
+    """With an untrained potential: total energies are printed and the figure is written."""
+    torch.manual_seed(0)
+    potential = EGNNPotential([1, 6, 8], {}, 5.0, cutoff=3.0, channels=8, num_layers=1, num_radial=6)
+    card = Card("t", "s", {"energy": "eV"}, "d", "MIT", "random", "c", [0])
+    tables = {"preprocess": {"task": "forces"}, "metrics": {}, "split": {}}
+    save_pretrained(tmp_path / "m", potential, task="molecules", card=card, **tables)
+    script = Path(__file__).parents[2] / "examples" / "md_ethanol.py"
+    words = ["--model", str(tmp_path / "m"), "--picoseconds", "0.02", "--out", str(tmp_path / "images" / "md.svg")]
+    done = subprocess.run(
+        [sys.executable, str(script), *words], capture_output=True, text=True, timeout=240, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    spread = [float(value) for value in re.findall(r"total energy sd ([\d.]+)", done.stdout)]
+    assert len(spread) == 3 and spread[2] > 2 * spread[1], "the error of the integrator falls with the step"
+    assert "<svg" in (tmp_path / "images" / "md.svg").read_text()

@@ -339,7 +339,7 @@ def test_memory_does_not_grow_with_the_file(trained, tmp_path):
     assert peak(20_000) < 1.2 * peak(2_000)
 
 
-@pytest.mark.parametrize("example", ["molecules_train.py"])
+@pytest.mark.parametrize("example", ["molecules_train.py", "forces_train.py"])
 def test_examples_run(example, tmp_path):
     """From another folder, as a user runs them."""
     path = Path(__file__).parents[2] / "examples" / example
