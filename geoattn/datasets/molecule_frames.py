@@ -114,9 +114,9 @@ def _frame(file: str, line: int, atoms: Any, cutoff: float, keys: Keys | None, e
     check_geometry(atoms.numbers, atoms.positions)
     pbc = (bool(atoms.pbc[0]), bool(atoms.pbc[1]), bool(atoms.pbc[2]))
     cell = np.asarray(atoms.cell, dtype=np.float64)
-    for axis, name in enumerate("abc"):
+    for axis, vector in enumerate("abc"):
         if pbc[axis] and not cell[axis].any():
-            reason = f"the structure repeats along {name}, and the frame has no lattice vector for it"
+            reason = f"the structure repeats along {vector}, and the frame has no lattice vector for it"
             raise RecordError("pbc", atoms.pbc.tolist(), reason, "Write Lattice=..., or pbc=F.")
     unknown = sorted(set(atoms.numbers.tolist()) - set(elements)) if elements is not None else []
     if unknown:

@@ -9,13 +9,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import torch
 import yaml
 from jsonargparse import ActionConfigFile
-from lightning import LightningDataModule, LightningModule, Trainer
+from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 from torch import nn
 
@@ -32,16 +32,17 @@ from geoattn.tasks._training import (
     make_trainer,
 )
 
+if TYPE_CHECKING:  # a task imports no other task's data
+    from geoattn.datasets.dynamics import DynamicsData
+    from geoattn.datasets.molecule_trajectories import TrajectoryData
+    from geoattn.datasets.molecules import MoleculesData
+
+    Data = DynamicsData | MoleculesData | TrajectoryData
+
 ABOUT_THE_CALL = ("recipe", "out", "resume", "quiet")
 """Options that say how to run, not what is trained; they are not written to ``config.yaml``."""
 MEASURED = ("valid", "test")
 MakeModule = Callable[[], LightningModule]
-
-
-class Seeded(LightningDataModule):
-    """A data module whose order of training batches is drawn from ``seed``."""
-
-    seed: int
 
 
 @dataclass
@@ -181,7 +182,7 @@ class Trained:
 
 
 def train_members(
-    folder: RunFolder, config: Mapping[str, Any], data: Seeded, make_module: MakeModule, shown: str, quiet: bool
+    folder: RunFolder, config: Mapping[str, Any], data: Data, make_module: MakeModule, shown: str, quiet: bool
 ) -> Trained:
     """Train what is not trained yet.
 
@@ -223,7 +224,7 @@ def _averaged(module: LightningModule) -> nn.Module:
 def _train_one(
     folder: RunFolder,
     config: Mapping[str, Any],
-    data: Seeded,
+    data: Data,
     make_module: MakeModule,
     shown: str,
     seed: int,

@@ -114,6 +114,7 @@ class ForcesModule(lightning.LightningModule):
     def loss(self, prediction: dict[str, Tensor], batch: StructureBatch) -> Tensor:
         """Weighted loss of a batch; see the class."""
         scale, num_atoms = self.network.scale, batch.num_atoms
+        assert batch.energy is not None and batch.forces is not None
         total = torch.zeros((), device=batch.pos.device)
         if weight := self.weights["energy"]:
             error = (prediction["energy"] - batch.energy) / (num_atoms * scale)
@@ -159,6 +160,7 @@ class ForcesModule(lightning.LightningModule):
 
     def validation_step(self, batch: StructureBatch, batch_idx: int) -> None:
         prediction = self.averaged(batch, stress=self.weights["stress"] > 0)
+        assert batch.energy is not None and batch.forces is not None
         energy = (prediction["energy"] - batch.energy).abs()
         forces = (prediction["forces"] - batch.forces).abs()
         count = energy.new_tensor([energy.numel(), forces.numel()])

@@ -18,8 +18,9 @@ from geoattn.hub import Pretrained, from_pretrained
 
 if TYPE_CHECKING:
     from ase import Atoms
-
-ase = require("ase.calculators.calculator", "molecules")
+    from ase.calculators import calculator as ase
+else:
+    ase = require("ase.calculators.calculator", "molecules")
 
 
 class Calculator(ase.Calculator):

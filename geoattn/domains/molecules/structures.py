@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -146,15 +147,16 @@ class PackedStructures:
         """``[S]`` atoms of each structure."""
         return self._atoms
 
-    def atom_rows(self, rows: np.ndarray) -> np.ndarray:
+    def atom_rows(self, rows: Sequence[int] | np.ndarray) -> np.ndarray:
         """The rows of ``z``, ``pos`` and ``forces`` that belong to some structures, in their order."""
+        rows = np.asarray(rows, dtype=np.int64)
         return _ranges(self._first_atom[rows], self._atoms[rows])
 
-    def __getitem__(self, rows: list[int] | np.ndarray) -> StructureBatch:
+    def __getitem__(self, rows: Sequence[int] | np.ndarray) -> StructureBatch:
         """Those structures as a batch in torch's default dtype."""
         return self.batch(rows, torch.get_default_dtype())
 
-    def batch(self, rows: list[int] | np.ndarray, dtype: torch.dtype) -> StructureBatch:
+    def batch(self, rows: Sequence[int] | np.ndarray, dtype: torch.dtype) -> StructureBatch:
         """Those structures as a batch; floating-point values, but energies, in ``dtype``."""
         rows = np.asarray(rows, dtype=np.int64)
         counts, edge_counts = self._atoms[rows], self._edges[rows]
