@@ -138,8 +138,12 @@ def check_quantities(data: str, systems: Systems, loaded: Pretrained) -> None:
     expected, got = loaded.preprocess["quantities"], quantities(systems)
     for name, wanted in expected.items():
         if got[name] != wanted:
-            said = {True: "some", False: "none"}
             raise InputError(
-                f"{data}: {name}: got {said.get(got[name], got[name])}, expected {said.get(wanted, wanted)} as in the "
-                "training file of the model."
+                f"{data}: {name}: got {_said(got[name])}, expected {_said(wanted)} as in the model's training file."
             )
+
+
+def _said(quantity: Any) -> str:
+    if isinstance(quantity, list):
+        return ", ".join(quantity) or "none"
+    return {True: "some", False: "none"}[quantity] if isinstance(quantity, bool) else str(quantity)

@@ -8,8 +8,11 @@ import pytest
 
 pytest.importorskip("rdkit", reason="needs geoattn[molecules]")
 
+from geoattn.domains.dynamics.protocols import nbody_arrays
 from geoattn.domains.molecules.demo import make_demo_table
 from geoattn.tasks import _molecules_evaluate
+
+from .dynamics_runs import fit as fit_dynamics
 
 SMALL_MODEL = {"hidden_channels": 16, "num_layers": 1, "num_heads": 2}
 SMALL = {"model": SMALL_MODEL, "trainer": {"max_epochs": 2}, "quiet": True}
@@ -61,3 +64,17 @@ def table(tmp_path) -> Path:
 @pytest.fixture
 def structures(tmp_path) -> Path:
     return write_xyz(tmp_path / "structures.xyz")
+
+
+@pytest.fixture(scope="session")
+def nbody(tmp_path_factory) -> Path:
+    """30 + 10 + 10 charged systems, with velocities."""
+    path = tmp_path_factory.mktemp("data") / "nbody.npz"
+    np.savez(path, **nbody_arrays("se3", (30, 10, 10)))
+    return path
+
+
+@pytest.fixture(scope="session")
+def dynamics_run(nbody, tmp_path_factory):
+    """Positions and velocities of moving bodies, an ensemble of two."""
+    return fit_dynamics(nbody, tmp_path_factory.mktemp("run") / "run", ensemble=2, seed=5, data={"velocities": True})
