@@ -11,7 +11,8 @@ from torch.nn import functional
 from geoattn.errors import ShapeError
 from geoattn.geometry.edge_basis import EdgeBasis
 from geoattn.kernels import Neighborhood, as_neighborhood, segment_reduce
-from geoattn.layers.equiformer_v2 import Activation, EquiformerV2Attention, EquiformerV2Block
+from geoattn.layers.equiformer_v2 import EquiformerV2Block
+from geoattn.layers.equiformer_v2_attention import Activation, EquiformerV2Attention
 from geoattn.layers.so3_layer_norm import SO3LayerNorm
 
 
@@ -44,6 +45,8 @@ class EquiformerV2(nn.Module):
         average_degree: divides the sum over edges that starts the degrees; about the number of neighbours.
         activation: "gate" (exactly equivariant) or "separable_s2" (the paper's).
         grid_resolution: number of latitudes and longitudes of "separable_s2".
+        max_edges: messages of at most about this many edges are in memory at a time, and are computed again for first
+            and for second derivatives, at 1.8 times the time of training forces; None keeps all.
 
     Shapes:
         species ``[N]`` integer in 0..num_species - 1, pos ``[N, 3]``, edge_index ``[2, E]`` or a Neighborhood, shift
@@ -83,6 +86,7 @@ class EquiformerV2(nn.Module):
         average_degree: float = 10.0,
         activation: Activation = "gate",
         grid_resolution: int = 18,
+        max_edges: int | None = None,
     ) -> None:
         super().__init__()
         mmax = lmax if mmax is None else mmax
@@ -109,6 +113,7 @@ class EquiformerV2(nn.Module):
                 ffn_channels=ffn_channels,
                 activation=activation,
                 grid_resolution=grid_resolution,
+                max_edges=max_edges,
             )
             for _ in range(num_layers)
         )
