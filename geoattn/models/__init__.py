@@ -1,1 +1,9 @@
 """Models: stacks of one family of layers that any field can use."""
+
+from geoattn.models.egnn import EGNN
+from geoattn.models.equiformer import Equiformer
+from geoattn.models.equiformer_v2 import EquiformerV2
+from geoattn.models.iterative_se3_transformer import IterativeSE3Transformer
+from geoattn.models.se3_transformer import SE3Transformer
+
+__all__ = ["EGNN", "Equiformer", "EquiformerV2", "IterativeSE3Transformer", "SE3Transformer"]

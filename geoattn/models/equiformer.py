@@ -66,6 +66,13 @@ class Equiformer(nn.Module):
         average_degree: float = 10.0,
     ) -> None:
         super().__init__()
+        sizes = dict(num_species=num_species, channels=channels, num_layers=num_layers, num_radial=num_radial)
+        for name, size in sizes.items():
+            if size < 1:
+                raise ShapeError(name, f"{size}", "at least 1")
+        for name, length in {"cutoff": cutoff, "average_degree": average_degree}.items():
+            if not length > 0:
+                raise ShapeError(name, f"{length}", "a number above 0")
         self.num_species, self.channels, self.lmax = num_species, channels, lmax
         self.cutoff, self.num_radial, self.average_degree = cutoff, num_radial, average_degree
         self.species = nn.Embedding(num_species, channels)
@@ -92,6 +99,7 @@ class Equiformer(nn.Module):
             raise ShapeError("pos", f"shape {tuple(pos.shape)}", "[N, 3]")
         if species.shape != pos.shape[:1]:
             raise ShapeError("species", f"shape {tuple(species.shape)}", f"[N = {pos.shape[0]}]")
+        check_species(species, self.num_species)
         nbr = as_neighborhood(edge_index, pos.shape[0])
         basis = EdgeBasis.build(pos, nbr, cutoff=self.cutoff, shift=shift)
         edge_scalars = self.embed_edges(species, basis)
@@ -115,3 +123,14 @@ class Equiformer(nn.Module):
         sums = [segment_outer(y, t, basis.nbr) for y, t in zip(harmonics, strength, strict=True)]
         scalars = functional.pad(self.species(species).unsqueeze(1), (0, 0, 0, (self.lmax + 1) ** 2 - 1))
         return scalars + torch.cat(sums, dim=1) / self.average_degree
+
+
+def check_species(species: Tensor, num_species: int) -> None:
+    """Raise ShapeError unless all are integers in 0..num_species - 1; inside ``torch.compile`` ranges are not checked."""
+    if species.is_floating_point() or species.dtype == torch.bool:
+        raise ShapeError("species", f"dtype {species.dtype}", "an integer dtype", "Call .long() on it.")
+    if torch.compiler.is_compiling() or not species.numel():
+        return
+    low, high = torch.aminmax(species)
+    if low < 0 or high >= num_species:
+        raise ShapeError("species", f"values {int(low)}..{int(high)}", f"0..{num_species - 1} as num_species says")

@@ -21,6 +21,7 @@ from torch import nn
 
 from geoattn.domains.ensemble import Ensemble
 from geoattn.errors import InputError
+from geoattn.tasks._model import metrics_text
 from geoattn.tasks._parser import TaskParser, differences, expand_arguments, merged, recipe_names, recipe_path
 from geoattn.tasks._run import RunFolder, read_config, say
 from geoattn.tasks._training import (
@@ -79,6 +80,13 @@ class Run:
     folder: Path
     model: nn.Module
     metrics: dict[str, Any]
+
+
+def announce(run: Run, quiet: bool) -> None:
+    """The last words of a fit: how good the model is on the test part, beside the baselines, and where everything is."""
+    if run.metrics.get("test"):
+        say("\n" + metrics_text(run.metrics, "this model"), quiet=quiet)
+    say(f"Done. Report: {run.folder / 'report.html'}   Model: {run.folder / 'model'}", quiet=quiet)
 
 
 def add_fit_options(parser: TaskParser, task: str, module: type[LightningModule]) -> None:

@@ -21,6 +21,7 @@ from geoattn.tasks._fit import (
     Run,
     Trained,
     add_fit_options,
+    announce,
     calm_lightning,
     check_members,
     refuse_other_data,
@@ -122,7 +123,7 @@ def fit_forces(options: Mapping[str, Any], command: str) -> Run:
         quiet=quiet,
     )
     run = _finish(folder, config, data, trained, command, split, quiet)
-    say(f"Done. Report: {run.folder / 'report.html'}   Model: {run.folder / 'model'}", quiet=quiet)
+    announce(run, quiet)
     return run
 
 

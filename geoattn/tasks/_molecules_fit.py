@@ -20,6 +20,7 @@ from geoattn.tasks._fit import (
     Run,
     Trained,
     add_fit_options,
+    announce,
     calm_lightning,
     check_members,
     parse_mapping,
@@ -152,7 +153,7 @@ def fit_config(options: Mapping[str, Any], command: str) -> Run:
         quiet=quiet,
     )
     run = _finish(folder, config, data, trained, command, split, quiet)
-    say(f"Done. Report: {run.folder / 'report.html'}   Model: {run.folder / 'model'}", quiet=quiet)
+    announce(run, quiet)
     return run
 
 

@@ -4,6 +4,7 @@ import e3nn.o3
 import pytest
 import torch
 
+from geoattn.errors import ShapeError
 from geoattn.geometry.clebsch_gordan import clebsch_gordan
 from geoattn.geometry.clebsch_gordan_table import clebsch_gordan_paths
 from geoattn.geometry.edge_basis import EdgeBasis
@@ -160,3 +161,17 @@ def test_energy_is_smooth_where_a_neighbour_leaves():
 
     inside, outside = derivatives(CUTOFF - 1e-4), derivatives(CUTOFF + 1e-4)
     torch.testing.assert_close(inside, outside, rtol=0, atol=1e-2)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"num_layers": 0}, {"channels": 0}, {"average_degree": 0.0}, {"cutoff": -1.0}, {"num_heads": 3}]
+)
+def test_arguments_that_cannot_work_are_named(wrong: dict):
+    with pytest.raises(ShapeError, match=next(iter(wrong))):
+        Equiformer(**{"num_species": 2, "channels": 8, "edge_channels": 8, **wrong})
+
+
+@pytest.mark.parametrize("species", [torch.tensor([0, 3]), torch.tensor([-1, 0]), torch.tensor([0.0, 1.0])])
+def test_species_that_the_model_has_not_are_named(species: torch.Tensor):
+    with pytest.raises(ShapeError, match="species"):
+        model()(species, torch.randn(2, 3), all_pairs([2]))
