@@ -58,6 +58,7 @@ class TrajectoryData(lightning.LightningDataModule):
         rejected: file, line, column, value and reason of each frame that cannot be used.
         preprocess: JSON values, all that is needed to read new structures in the same way.
         references_of: element -> reference energy, eV.
+        mean_energy: mean over the structures of the training part of the energy per atom above the references, eV.
         scale: root mean square of the force components of the training part, eV/angstrom.
         average_degree: mean number of neighbours of an atom in the training part, at least 1.
         elements: atomic numbers of the training part.
@@ -70,6 +71,7 @@ class TrajectoryData(lightning.LightningDataModule):
     rejected: pd.DataFrame
     preprocess: dict[str, Any]
     references_of: dict[int, float]
+    mean_energy: float
     scale: float
     average_degree: float
     elements: list[int]
@@ -179,6 +181,12 @@ class TrajectoryData(lightning.LightningDataModule):
         fitted = TargetTransform.fit(energy, compositions, "energy").reference or {}
         self._least_squares = {z: values[0] for z, values in fitted.items()}
         self.references_of = self._references(isolated)
+        above = [
+            (frames[row].energy - sum(self.references_of[int(z)] for z in frames[row].structure.z))
+            / len(frames[row].structure.z)
+            for row in train
+        ]
+        self.mean_energy = float(np.mean(above))
         forces = np.concatenate([frames[row].forces for row in train])
         self.scale = float(np.sqrt((forces**2).mean())) or 1.0
         edges = sum(frames[row].structure.edge_index.shape[1] for row in train)

@@ -107,6 +107,7 @@ class ForcesModule(lightning.LightningModule):
                 self.network = EquiformerPotential(**shared)
             else:
                 self.network = EquiformerV2Potential(**shared, mmax=mmax)
+        self.network.start_at(data.mean_energy)
         self.averaged = copy.deepcopy(self.network).requires_grad_(False).eval()
         self._losses: list[Tensor] = []
         self._validation: list[tuple[Tensor, ...]] = []

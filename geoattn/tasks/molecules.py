@@ -70,7 +70,13 @@ def predict(model: str | Path | Pretrained, molecules: Sequence[str], device: st
         One row per SMILES: ``smiles``, ``<target>_pred``, for an ensemble ``<target>_std``, and ``reason``, which is
         empty unless the molecule cannot be used; its predictions are NaN then.
     """
-    return predict_molecules(model, molecules, device)
+    loaded = model if isinstance(model, Pretrained) else load_model(model, TASK)
+    if loaded.preprocess["task"] == "forces":
+        raise InputError(
+            "model: a potential needs positions, not SMILES. Use geoattn.domains.molecules.Calculator, or "
+            "geoattn molecules predict on extended XYZ."
+        )
+    return predict_molecules(loaded, molecules, device)
 
 
 def audit(options: dict[str, Any], out: str | None = None, quiet: bool = False) -> pd.DataFrame:

@@ -84,6 +84,8 @@ def test_references_from_single_atoms(tmp_path):
     module = data(file, references="isolated")
     assert module.references_of == {1: -0.4, 8: -3.5} and len(module.packed) == 6
     assert data(file, references={"H": -1.0, "O": -2.0}).references_of == {1: -1.0, 8: -2.0}
+    energy = module.packed.energy[module.split["train"]]
+    assert module.mean_energy == pytest.approx((energy - (2 * -0.4 - 3.5)).mean() / 3)
     baseline = module.preprocess["baseline_references"]
     assert 2 * baseline["1"] + baseline["8"] == pytest.approx(module.packed.energy[module.split["train"]].mean())
     with pytest.raises(InputError, match="O has none; expected its energy"):

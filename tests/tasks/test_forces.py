@@ -80,7 +80,7 @@ def test_fit(file, tmp_path, capsys):
     config = yaml.safe_load((out / "config.yaml").read_text())
     assert config["data"]["task"] == "forces" and config["trainer"]["max_epochs"] == 2
     metrics = json.loads((out / "metrics.json").read_text())
-    names = ["energy_mae", "energy_mae_per_atom", "energy_rmse", "force_mae", "force_rmse"]
+    names = ["energy_mae", "force_mae", "energy_mae_per_atom", "energy_rmse", "force_rmse"]
     assert list(metrics["test"]) == list(metrics["valid"]) == names
     assert metrics["test"]["force_mae"]["n"] == 3 * 4 * 3
     assert list(metrics["baselines"]["test"]["reference_energies_zero_force"]) == names
@@ -315,6 +315,11 @@ def test_on_error_skip_lists_the_frames(tmp_path):
     assert "the force on atom 1 is not finite" in (tmp_path / "run" / "report.html").read_text()
 
 
+def test_smiles_have_no_forces(trained):
+    with pytest.raises(InputError, match="a potential needs positions"):
+        molecules.predict(trained[0].folder, ["CCO"])
+
+
 def test_a_model_of_properties_is_no_potential(tmp_path, structures):
     config = {"data": {"targets": ["energy_ev"]}, "model": {"hidden_channels": 8, "num_layers": 1}}
     run = molecules.fit(structures, out=tmp_path / "run", quiet=True, **config, trainer={"max_epochs": 1})
@@ -326,7 +331,7 @@ def test_the_loss():
     """Huber joins its two parts smoothly and is about twice the length beyond."""
 
     class Data:
-        elements, references_of, scale, cutoff = [1], {}, 1.0, 3.0
+        elements, references_of, scale, cutoff, mean_energy = [1], {}, 1.0, 3.0, 0.0
         keys = type("Keys", (), {"stress": None})
 
     module = ForcesModule(Data(), "egnn", 4, 1, 4, huber_delta=0.1)

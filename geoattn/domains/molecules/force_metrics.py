@@ -57,9 +57,9 @@ def evaluate_forces(
     force, components = predicted.forces - true.forces, 3.0 * true.num_atoms
     sums = {
         "energy_mae": (np.abs(energy), one),
+        "force_mae": (_per_structure(np.abs(force).sum(axis=1), true.num_atoms), components),
         "energy_mae_per_atom": (np.abs(energy) / true.num_atoms, one),
         "energy_rmse": (energy**2, one),
-        "force_mae": (_per_structure(np.abs(force).sum(axis=1), true.num_atoms), components),
         "force_rmse": (_per_structure((force**2).sum(axis=1), true.num_atoms), components),
     }
     if true.stress is not None and predicted.stress is not None:

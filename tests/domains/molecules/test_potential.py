@@ -249,6 +249,15 @@ def test_references_stay_in_double_precision(potential):
         assert cast.references.dtype == torch.float64 and torch.equal(cast.references, exact)
 
 
+def test_where_the_readout_begins(potential):
+    """With a silent network the energy is the references and the mean, atom by atom."""
+    nn.init.zeros_(potential.readout[-1].weight)
+    potential.start_at(-4.5)
+    structure = molecule()
+    expected = sum(REFERENCES[int(z)] - 4.5 for z in structure.z)
+    assert energy_of(potential, structure) == pytest.approx(expected, rel=1e-13)
+
+
 def test_works_without_gradients(potential):
     with torch.no_grad():
         assert potential(batch_of(molecule()))["forces"].abs().max() > 0
