@@ -95,11 +95,11 @@ class EdgeBasis:
 
         Those of a lower degree are the first columns of those of a higher one. At length zero only l = 0 is not 0.
         """
-        return self._once(("harmonics", lmax), lambda: spherical_harmonics(self.unit, lmax))
+        return self.once(("harmonics", lmax), lambda: spherical_harmonics(self.unit, lmax))
 
     def frame(self, lmax: int, mmax: int) -> EdgeFrame:
         """The rotations to the edges' frames; see ``EdgeFrame``."""
-        return self._once(("frame", lmax, mmax), lambda: EdgeFrame.build(self.unit, lmax, mmax))
+        return self.once(("frame", lmax, mmax), lambda: EdgeFrame.build(self.unit, lmax, mmax))
 
     def radial(self, num: int, kind: Literal["gaussian", "bessel"] = "gaussian", cutoff: float | None = None) -> Tensor:
         """Radial functions of the distance, ``[E, num]``, without the envelope.
@@ -116,9 +116,9 @@ class EdgeBasis:
         if cutoff is None:
             raise ShapeError("cutoff", "None", "a distance", "The basis was built without one.")
         if kind == "gaussian":
-            return self._once(("gaussian", num, cutoff), lambda: gaussian_basis(self.distance, 0.0, cutoff, num))
+            return self.once(("gaussian", num, cutoff), lambda: gaussian_basis(self.distance, 0.0, cutoff, num))
         if kind == "bessel":
-            return self._once(("bessel", num, cutoff), lambda: bessel_basis(self.distance, cutoff, num))
+            return self.once(("bessel", num, cutoff), lambda: bessel_basis(self.distance, cutoff, num))
         raise ShapeError("kind", repr(kind), "'gaussian' or 'bessel'")
 
     def detach(self) -> EdgeBasis:
@@ -132,7 +132,13 @@ class EdgeBasis:
             self.cutoff,
         )
 
-    def _once(self, key: tuple[Any, ...], make: Callable[[], Any]) -> Any:
+    def once(self, key: tuple[Any, ...], make: Callable[[], Any]) -> Any:
+        """What ``make()`` returns, made when first asked for and kept: for what a family of layers shares besides.
+
+        Args:
+            key: names it, starting with a word of its own.
+            make: makes it out of this basis.
+        """
         key = (*key, torch.is_grad_enabled())  # what is made without gradients must not serve where they are wanted
         if key not in self._made:
             self._made[key] = make()

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from geoattn.geometry.edge_basis import EdgeBasis
 from geoattn.geometry.edge_frame import m_major
 from geoattn.layers.padded_degrees import Columns
 from geoattn.layers.radial_network import RadialNetwork
 from geoattn.layers.so2_clebsch_gordan import frame_coefficients
+from geoattn.layers.tensor_field_orders import edges_in_blocks, messages_by_source
 
 
 class TensorFieldConv(nn.Module):
@@ -94,20 +95,48 @@ class TensorFieldConv(nn.Module):
             with torch.no_grad():
                 weight.mul_(torch.cat(scale))
 
-    def forward(self, x: Tensor, basis: EdgeBasis, edge_attr: Tensor | None = None) -> Tensor:
-        """The messages; see the class for shapes."""
+    def forward(
+        self,
+        x: Tensor,
+        basis: EdgeBasis,
+        edge_attr: Tensor | None = None,
+        *,
+        order: Literal["auto", "edge", "source"] = "auto",
+    ) -> Tensor:
+        """The messages; see the class for shapes.
+
+        Args:
+            order: of work; "auto" takes the one with fewer multiplications (`geoattn.layers.tensor_field_orders`).
+        """
         a = basis.distance.unsqueeze(1)
         u = self.radial(a if edge_attr is None else torch.cat([a, edge_attr.to(a.dtype)], dim=1))
+        if order == "source" or (order == "auto" and self._source_is_cheaper(basis)):
+            paths = self.path_weights()
+            return messages_by_source(x, u, paths, basis, self.columns_in, self.columns_out).mT
         # in m-major order the rows |m| <= mmax come first, in l-major order the columns l <= lmax_in or lmax_out
         num_rows = len(m_major(self.lmax, self.mmax))
         rotation = basis.frame(self.lmax, self.lmax).rotation[:, :num_rows]
-        columns = [getattr(self, f"columns_{m}") for m in range(self.mmax + 1)]
         z = torch.bmm(rotation[:, :, : x.shape[1]], x.index_select(0, basis.nbr.source))
-        y = frame_messages(z, u, list(self.weights), columns, self.lmax)
+        columns = [getattr(self, f"columns_{m}") for m in range(self.mmax + 1)]
+        y = edges_in_blocks(z, u, list(self.weights), columns, self.lmax)
         width = self.columns_out.width
         if self.places is not None:
             y = y.new_zeros(y.shape[0], num_rows * width).index_copy(1, self.places, y)
         return torch.bmm(y.view(y.shape[0], num_rows, width).mT, rotation[:, :, : (self.columns_out.lmax + 1) ** 2])
+
+    def _source_is_cheaper(self, basis: EdgeBasis) -> bool:
+        """Whether there are so many edges to a node that the order by source pays, and enough of them to matter."""
+        if torch.compiler.is_compiling():  # its blocks depend on the graph
+            return False
+        num_edges, num_nodes = basis.nbr.num_edges, basis.nbr.num_sources
+        per_edge = sum(weight[0].numel() for weight in self.weights)
+        by_node = by_source = 0
+        for k, c_in in self.columns_in.channels.items():
+            for out, c_out in self.columns_out.channels.items():
+                num_paths = min(k, out) + 1 + (0 if self.reflections else min(k, out))
+                by_node += num_paths * (2 * k + 1) * c_in * c_out
+                by_source += num_paths * (2 * k + 1) * c_out
+        return num_edges * per_edge > 2**22 and num_nodes * by_node + num_edges * by_source < 0.7 * num_edges * per_edge
 
     def path_weights(self) -> dict[tuple[int, int, int], Tensor]:
         """The same weights as those of the paths: ``(k, J, l) -> W [U, C_k, C'_l]``, so that ``R = sum_u u W[u]``."""
@@ -137,41 +166,6 @@ def path_weights(
             terms = [(2 if m else 1) * factors[m] * orders[m][:, :, part] for m in range(part, len(orders))]
             paths[k, j, out] = torch.stack(terms).sum(0)
     return paths
-
-
-def frame_messages(
-    z: Tensor, u: Tensor, weights: Sequence[Tensor], columns: Sequence[Tensor | None], lmax: int
-) -> Tensor:
-    """The convolution in the edges' frames: for each m the matrices of the edges, times the components of order m.
-
-    Args:
-        z: ``[E, S_M, C]``, features of the sources, m-major.
-        u: ``[E, U]``, units of the radial network.
-        weights: for each m ``[U, K_m, 1 or 2, N_m]``, ``K_m`` and ``N_m`` the channels of all degrees >= m.
-        columns: for each m where those K_m stand among ``(degrees lmax >= m, C)``; None where that is all of them.
-        lmax: highest degree of ``z``'s order.
-
-    Returns:
-        ``[E, N_0 + 2 N_1 + ...]``: m = 0, +1, -1, +2, ...
-    """
-    signs = [2 if m else 1 for m in range(len(weights))]
-    rows = z.split([sign * (lmax + 1 - m) for m, sign in enumerate(signs)], dim=1)
-    out = []
-    for z_m, sign, weight, where in zip(rows, signs, weights, columns, strict=True):
-        z_m = z_m.reshape(z.shape[0], sign, z_m.shape[1] // sign * z.shape[2])
-        if where is not None:
-            z_m = z_m.index_select(2, where)
-        _, size_in, parts, size_out = weight.shape
-        matrix = functional.linear(u, weight.flatten(1).mT).view(z.shape[0], size_in, parts * size_out)
-        y = torch.bmm(z_m, matrix)
-        if parts == 1:
-            out.append(y.flatten(1))
-        else:
-            (real_plus, imag_plus), (real_minus, imag_minus) = (
-                side.unbind(1) for side in y.unflatten(2, (2, size_out)).unbind(1)
-            )
-            out += [real_plus - imag_minus, real_minus + imag_plus]
-    return torch.cat(out, dim=1)
 
 
 def _columns_of_order(columns: Columns, lmax: int, m: int) -> Tensor | None:

@@ -6,6 +6,7 @@ from e3nn import o3
 
 from geoattn.geometry.edge_basis import EdgeBasis
 from geoattn.kernels import Neighborhood
+from geoattn.layers import tensor_field_orders
 from geoattn.layers.padded_degrees import Columns
 from geoattn.layers.tensor_field_conv import TensorFieldConv
 
@@ -88,3 +89,24 @@ def test_has_the_paths_it_should(reflections):
     assert len(paths) == (30 if reflections else 44)
     assert all(not reflections or sum(path) % 2 == 0 for path in paths)
     assert all(weight.abs().min() > 0 for weight in paths.values())
+
+
+@pytest.mark.parametrize("fibers", FIBERS)
+@pytest.mark.parametrize("reflections", [False, True], ids=["SE(3)", "E(3)"])
+@pytest.mark.parametrize("order", ["edge", "source"])
+@pytest.mark.parametrize("block_size", [1, 2000, 2**23], ids=["node by node", "blocks", "one block"])
+def test_orders_of_work_agree(monkeypatch, fibers, reflections, order, block_size):
+    conv = conv_of(fibers, reflections=reflections).double()
+    basis = geometry(num_edges=25)
+    x, edge_attr = padded(FIBERS[fibers][0], 6).requires_grad_(), torch.randn(25, 1, dtype=F64)
+    expected = conv(x, basis, edge_attr, order="edge")
+    monkeypatch.setattr(tensor_field_orders, "block_size", lambda like: block_size)
+    got = conv(x, basis, edge_attr, order=order)
+    leaves = (x, *conv.parameters())
+    probe = torch.randn_like(expected)
+    for ours, theirs in zip(
+        (got, *torch.autograd.grad((got * probe).sum(), leaves)),
+        (expected, *torch.autograd.grad((expected * probe).sum(), leaves)),
+        strict=True,
+    ):
+        torch.testing.assert_close(ours, theirs, atol=1e-12, rtol=1e-11)
