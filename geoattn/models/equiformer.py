@@ -126,7 +126,7 @@ class Equiformer(nn.Module):
 
 
 def check_species(species: Tensor, num_species: int) -> None:
-    """Raise ShapeError unless all are integers in 0..num_species - 1; inside ``torch.compile`` ranges are not checked."""
+    """Raise ShapeError unless all are integers in 0..num_species - 1; ranges are not checked in ``torch.compile``."""
     if species.is_floating_point() or species.dtype == torch.bool:
         raise ShapeError("species", f"dtype {species.dtype}", "an integer dtype", "Call .long() on it.")
     if torch.compiler.is_compiling() or not species.numel():

@@ -83,7 +83,7 @@ class Run:
 
 
 def announce(run: Run, quiet: bool) -> None:
-    """The last words of a fit: how good the model is on the test part, beside the baselines, and where everything is."""
+    """The last words of a fit: how good the model is on the test part, beside the baselines, and where it is."""
     if run.metrics.get("test"):
         say("\n" + metrics_text(run.metrics, "this model"), quiet=quiet)
     say(f"Done. Report: {run.folder / 'report.html'}   Model: {run.folder / 'model'}", quiet=quiet)

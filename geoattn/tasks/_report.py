@@ -42,8 +42,8 @@ def training_section(
     kept = ", ".join(map(str, best_epochs))
     text = (
         f"{history['epoch'].max()} epochs in {format_number(seconds / 60)} minutes. Kept: the weights of epoch "
-        f"{kept}, the best on the validation part. The training loss is of the weights while they change, the validation "
-        "loss of their average if one is taken."
+        f"{kept}, the best on the validation part. The training loss is of the weights while they change, the "
+        "validation loss of their average if one is taken."
     )
     return Section("Training", [Plot(figure, "Learning curve."), Text(text)])
 
