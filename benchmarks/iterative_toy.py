@@ -3,7 +3,7 @@
     python benchmarks/iterative_toy.py --steps 300 --seeds 0 1 2
 
 Ten points from a normal distribution (standard deviation 0.5), all pairs; each pair has a number a ~ U(0, 1), and the
-potential of a pair at distance r is V(s) = s^4 - s^2 + s / 10 + 0.3219 with s = r - a - 1. A model sees positions and a,
+potential of a pair at distance r is V(s) = s^4 - s^2 + s / 10 + 0.3219, s = r - a - 1. A model sees positions and a,
 moves the points, and its loss is the mean potential of all pairs. Compared after equal training: three passes with
 gradients through the geometry, three without, a single pass of as many layers; and gradient descent on the points
 themselves (step 0.02, as many steps as there are in the table). arXiv:2102.13419, which trains far longer.

@@ -11,7 +11,7 @@ from geoattn.errors import ShapeError
 from geoattn.geometry.clebsch_gordan_table import clebsch_gordan_table
 from geoattn.geometry.edge_basis import EdgeBasis
 from geoattn.kernels import gather_silu, sparse_bilinear
-from geoattn.layers.equiformer_v2 import attention_weights
+from geoattn.layers.equiformer_v2_attention import attention_weights
 from geoattn.layers.so3_activation import GateActivation
 from geoattn.layers.so3_layer_norm import SO3LayerNorm
 from geoattn.layers.so3_linear import SO3Linear
