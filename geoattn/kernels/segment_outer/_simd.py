@@ -1,5 +1,7 @@
 """The inner loops of `segment_outer` in vector instructions: matrix products with the rows of one target's edges."""
 
+from collections.abc import Callable
+
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
@@ -11,10 +13,18 @@ ROWS = 4
 """Rows of the result that are summed at a time, each in a vector of the columns."""
 
 
-def _sum_rows(lanes: Lanes, rows: list[ir.Value], vectors, scalars, steps, offset: ir.Value, width: int) -> None:
+def _sum_rows(
+    lanes: Lanes,
+    rows: list[ir.Value],
+    vectors: Callable[[ir.Value], ir.Value],
+    scalars: Callable[[ir.Value], list[ir.Value]],
+    steps: tuple[ir.Value, ir.Value],
+    offset: ir.Value,
+    width: int,
+) -> None:
     """``rows[r][offset:] = sum_q scalars(q)[r] * vectors(q)[offset:]`` over q in the range ``steps``."""
     totals = [lanes.variable(lanes.constant(0.0, width)) for _ in rows]
-    with lanes.loop(*steps, I64(1)) as (q, _):
+    with lanes.loop(steps[0], steps[1], I64(1)) as (q, _):
         vector = lanes.load(vectors(q), offset, width)
         for total, scalar in zip(totals, scalars(q), strict=True):
             lanes.increase(total, lanes.mul(lanes.splat(lanes.builder.load(scalar), width), vector))
@@ -22,7 +32,7 @@ def _sum_rows(lanes: Lanes, rows: list[ir.Value], vectors, scalars, steps, offse
         lanes.store(lanes.builder.load(total), row, offset)
 
 
-def _in_blocks(lanes: Lanes, start: ir.Value, stop: ir.Value, body) -> None:
+def _in_blocks(lanes: Lanes, start: ir.Value, stop: ir.Value, body: Callable[[list[ir.Value]], None]) -> None:
     """Cover the range by calls ``body([ROWS indices])``, then ``body([index])``."""
     builder = lanes.builder
     whole = builder.add(start, builder.and_(builder.sub(stop, start), I64(-ROWS)))
