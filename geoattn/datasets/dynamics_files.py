@@ -260,7 +260,7 @@ def _systems(path: Path, prefix: str, values: Arrays, rejections: Rejections) ->
             values[name] = array = array[..., 0]
         if array.shape != wanted:
             raise InputError(f"{path}: {prefix}{name}: got shape {array.shape}, expected {wanted}.")
-    present = ~np.isnan(values["loc0"]).all(axis=2)
+    present: np.ndarray = np.logical_not(np.isnan(values["loc0"]).all(axis=2))
     faults = _faults(values, present)
     for s, error in sorted(faults.items()):
         rejections.add(str(path), s + 1, RecordError(f"{prefix}{error[0]}[{s}]", error[1], error[2]))

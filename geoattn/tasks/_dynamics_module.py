@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from typing import Any, Literal
 
 import lightning
@@ -107,7 +108,12 @@ class DynamicsModule(lightning.LightningModule):
             bodies = torch.bincount(batch.batch, minlength=batch.num_systems).clamp(min=1)
             mse = errors.new_zeros(batch.num_systems).index_add(0, batch.batch, errors) / bodies
             return torch.log1p(mse / LOG_LOSS_SCALE).mean()
-        return {"mse": F.mse_loss, "l1": F.l1_loss, "huber": F.huber_loss}[self.loss_name](found, target)
+        functions: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+            "mse": F.mse_loss,
+            "l1": F.l1_loss,
+            "huber": F.huber_loss,
+        }
+        return functions[self.loss_name](found, target)
 
     def training_step(self, batch: SystemBatch, batch_idx: int) -> Tensor:
         loss = self.loss(self.network(batch), batch)
@@ -124,6 +130,7 @@ class DynamicsModule(lightning.LightningModule):
 
     def validation_step(self, batch: SystemBatch, batch_idx: int) -> None:
         prediction = self.averaged(batch)
+        assert batch.target_pos is not None
         mse = F.mse_loss(prediction.pos, batch.target_pos)
         self._validation.append((self.loss(prediction, batch), mse, batch.pos.shape[0]))
 

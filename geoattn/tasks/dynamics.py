@@ -85,9 +85,10 @@ def demo(out: str | None = None, quiet: bool = False) -> Path:
     file, new = folder / "nbody.npz", folder / "new_systems.npz"
     fitted = {name: array for name, array in arrays.items() if not name.endswith("_vel1")}
     unseen = nbody_arrays("egnn", (0, 0, 100), seed=1)
-    for path, part in ((file, fitted), (new, {k: unseen[f"test_{k}"] for k in ("loc0", "vel0", "charge", "loc1")})):
+    later = {name: unseen[f"test_{name}"] for name in ("loc0", "vel0", "charge", "loc1")}
+    for path, part in ((file, fitted), (new, later)):
         with atomic_path(path) as temporary:
-            np.savez_compressed(temporary, **part)
+            np.savez_compressed(temporary, **part)  # type: ignore[arg-type]  # names are free, which numpy cannot say
     run = fit(file, recipe="dynamics-demo", out=folder / "fit", quiet=quiet)
     say("Test on new systems:", quiet=quiet)
     test_file(str(run.folder), str(new), out=str(folder / "test"), quiet=quiet)

@@ -1,6 +1,7 @@
 """Trained models of moving bodies on files: predict, test, audit and demo."""
 
 import json
+import runpy
 from pathlib import Path
 
 import numpy as np
@@ -207,3 +208,9 @@ def test_help_names_the_options(capsys):
     text = capsys.readouterr().out
     for option in ("--data FILE", "--data.frame_in", "--model.name", "--trainer.max_epochs", "dynamics-nbody"):
         assert option in text
+
+
+def test_the_example_runs(capsys, monkeypatch, tmp_path):
+    monkeypatch.setattr("tempfile.mkdtemp", lambda: str(tmp_path))
+    runpy.run_path(str(Path(__file__).parents[2] / "examples" / "dynamics_train.py"))
+    assert "MSE on the test part" in capsys.readouterr().out and (tmp_path / "run" / "report.html").is_file()

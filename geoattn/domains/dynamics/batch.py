@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -60,13 +60,12 @@ class SystemBatch:
         device = torch.device(device)
         tensors = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         moved = {name: value.to(device) for name, value in tensors.items() if isinstance(value, Tensor)}
-        shared = self.size is not None
-        nbr = _equal_graphs(self.num_systems, self.size, device) if shared else self.nbr.to(device)
-        return dataclasses.replace(self, **moved, nbr=nbr)
+        nbr = self.nbr.to(device) if self.size is None else _equal_graphs(self.num_systems, self.size, device)
+        return self.replaced(**moved, nbr=nbr)
 
-    def replaced(self, **tensors: Tensor | None) -> SystemBatch:
-        """A copy with some tensors replaced."""
-        return dataclasses.replace(self, **tensors)
+    def replaced(self, **values: Any) -> SystemBatch:
+        """A copy with some attributes replaced."""
+        return dataclasses.replace(self, **values)
 
 
 class Prediction(NamedTuple):
@@ -98,8 +97,8 @@ def full_graph(sizes: tuple[int, ...]) -> Neighborhood:
     number = np.arange(len(target)) - row_ptr[target]  # of the edge among those of its target
     source = first[target] + number
     source += source >= target  # a body is not its own neighbour
-    ends = (torch.from_numpy(array) for array in (row_ptr, source, target))
-    return Neighborhood.from_csr(*ends, len(degree), len(degree))
+    pointers, sources, targets = (torch.from_numpy(array) for array in (row_ptr, source, target))
+    return Neighborhood.from_csr(pointers, sources, targets, len(degree), len(degree))
 
 
 @lru_cache(maxsize=64)
@@ -111,8 +110,8 @@ def _equal_graphs(num_systems: int, size: int, device: torch.device) -> Neighbor
     source = (first + others).reshape(-1)
     target = torch.arange(num_systems * size).repeat_interleave(max(size - 1, 0))
     row_ptr = torch.arange(num_systems * size + 1) * max(size - 1, 0)
-    ends = (tensor.to(device) for tensor in (row_ptr, source, target))
-    return Neighborhood.from_csr(*ends, num_systems * size, num_systems * size)
+    row_ptr, source, target = (tensor.to(device) for tensor in (row_ptr, source, target))
+    return Neighborhood.from_csr(row_ptr, source, target, num_systems * size, num_systems * size)
 
 
 class SystemTensors:

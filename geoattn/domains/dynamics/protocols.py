@@ -58,7 +58,9 @@ def nbody_arrays(
     arrays: dict[str, np.ndarray] = {}
     for part, num, begin in zip(PARTS, sizes, begins, strict=True):
         # drawn numbers of the parts: apart by their place in one stream, or by a seed of their own
-        drawn = {"seed": seed, "skip": begin, "legacy_rng": True} if legacy_rng else {"seed": _own(seed, part)}
+        drawn: dict[str, Any] = {"seed": _own(seed, part)}
+        if legacy_rng:
+            drawn = {"seed": seed, "skip": begin, "legacy_rng": True}
         runs = simulate_charged(num, frames=(chosen.frame_in, chosen.frame_out), **chosen.options, **drawn)
         arrays |= {f"{part}_{name}": array for name, array in _pairs(runs).items()}
     return arrays
