@@ -153,7 +153,9 @@ class TestRuns:
         found, _ = read(save(tmp_path / "a.npz", {"loc": loc}), frame_time=0.5)
         np.testing.assert_allclose(found.systems.vel, (loc[:, 1] - loc[:, 0]).reshape(-1, 3) / 0.5)
         assert found.frames == (1, 4) and found.systems.horizon == pytest.approx(1.5)
-        assert found.notes == ["The file has no velocities; they are the differences of the positions in frames 1 and 0."]
+        assert found.notes == [
+            "The file has no velocities; they are the differences of the positions in frames 1 and 0."
+        ]
         assert found.systems.target_vel is None
 
     @pytest.mark.parametrize(
