@@ -43,7 +43,7 @@ def recompute(function: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
         with context:
             return function(*values)
 
-    value: Tensor = _Value.apply(as_called, *inputs)  # type: ignore[no-untyped-call]
+    value: Tensor = _Value.apply(as_called, *inputs)
     return value
 
 

@@ -149,8 +149,11 @@ class SE3TransformerLayer(nn.Module):
         bias = basis.weight.clamp(min=1e-12).log().masked_fill(basis.weight == 0, -math.inf)
         if basis.cutoff is not None:
             v = v * basis.weight[:, None, None]
+        q, k, v = (self._heads(rows) for rows in (q, k, v))
         received = neighbor_attention(
-            *(self._heads(rows) for rows in (q, k, v)),
+            q,
+            k,
+            v,
             basis.nbr,
             bias.unsqueeze(1).expand(-1, self.num_heads),
             self.scale,

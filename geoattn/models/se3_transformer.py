@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Literal
 
 from torch import Tensor, nn
@@ -76,12 +77,14 @@ class SE3Transformer(nn.Module):
             scale=scale,
             cutoff=cutoff,
         )
-        self.layers = nn.ModuleList(
+        layers = [
             SE3TransformerLayer(
                 irreps_hidden if index else irreps_in, irreps_hidden, channels_div=channels_div, **options
             )
             for index in range(num_layers)
-        )
+        ]
+        self.layout_in = layers[0].layout_in
+        self.layers: Iterable[SE3TransformerLayer] = nn.ModuleList(layers)  # type: ignore[assignment]
         self.activations = nn.ModuleList(PaddedNormNonlinearity(irreps_hidden) for _ in range(num_layers))
         self.last = SE3TransformerLayer(irreps_hidden, irreps_out, channels_div=1, **options)
 
@@ -102,7 +105,7 @@ class SE3Transformer(nn.Module):
         if edge_attr is not None:
             edge_attr = nbr.to_csr_order(edge_attr)
         basis = EdgeBasis.build(pos, nbr, cutoff=self.cutoff, shift=shift)
-        x = to_padded(x, self.layers[0].layout_in)
+        x = to_padded(x, self.layout_in)
         for layer, activation in zip(self.layers, self.activations, strict=True):
             x = activation(layer.attend(x, basis, edge_attr))
         return to_packed(self.last.attend(x, basis, edge_attr), self.last.layout_out)
