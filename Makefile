@@ -32,6 +32,7 @@ lint: $(INSTALLED)
 bench: $(INSTALLED)
 	$(BIN)/python benchmarks/attention.py $(ARGS)
 	$(BIN)/python benchmarks/segment.py $(ARGS)
+	$(BIN)/python benchmarks/bilinear.py $(ARGS)
 	$(BIN)/python benchmarks/search.py $(ARGS)
 	$(BIN)/python benchmarks/egnn.py $(ARGS) $(PEERS)
 
