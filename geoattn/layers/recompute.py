@@ -32,7 +32,7 @@ def recompute(function: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
         >>> x = torch.tensor(2.0, requires_grad=True)
         >>> (first,) = torch.autograd.grad(recompute(lambda x: x**3, x), x, create_graph=True)
         >>> (second,) = torch.autograd.grad(first, x)
-        >>> float(first), float(second)
+        >>> first.item(), second.item()
         (12.0, 12.0)
     """
     device = inputs[0].device.type

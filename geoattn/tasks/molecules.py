@@ -160,7 +160,11 @@ def _run_trained(
     """A verb that depends on what the model is."""
     words = expand_arguments(TASK, arguments, data=None)
     model = dict(pairwise(words)).get("--model")
-    _run_function(verb, of_forces if model is not None and is_potential(model) else of_properties, arguments)
+    try:
+        potential = model is not None and is_potential(model)
+    except InputError:  # the verb says what is wrong with the model, once its options are complete
+        potential = False
+    _run_function(verb, of_forces if potential else of_properties, arguments)
 
 
 def _run_audit(arguments: list[str]) -> None:
