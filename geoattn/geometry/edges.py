@@ -76,9 +76,21 @@ def safe_norm(x: Tensor, dim: int = -1, keepdim: bool = False) -> Tensor:
     """
     wide = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
     square = (wide * wide).sum(dim, keepdim)
-    # below this, 1 / |x|^3 in the derivative of the derivative overflows
-    zero = square < (8 * torch.finfo(wide.dtype).tiny) ** (2 / 3)
+    zero = square < smallest_square(wide.dtype)
     return square.masked_fill(zero, 1.0).sqrt().masked_fill(zero, 0.0).to(x.dtype)
+
+
+def smallest_square(dtype: torch.dtype) -> float:
+    """The squared length below which `safe_norm` counts a vector as zero.
+
+    Below it, ``1 / |x|^3`` in the derivative of the derivative overflows.
+
+    Example:
+        >>> import torch
+        >>> f"{smallest_square(torch.float32) ** 0.5:.0e}"
+        '5e-13'
+    """
+    return (8 * torch.finfo(dtype).tiny) ** (2 / 3)
 
 
 def safe_unit(x: Tensor, norm: Tensor | None = None) -> Tensor:

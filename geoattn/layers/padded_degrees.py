@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from geoattn.geometry.edges import smallest_square
 from geoattn.geometry.irreps import PackedLayout
 from geoattn.layers.equivariant_linear import EquivariantLinear
 from geoattn.layers.norm_nonlinearity import NormNonlinearity
@@ -153,7 +154,7 @@ class PaddedNormNonlinearity(NormNonlinearity):
         weight, bias = (torch.stack(list(values.values())) for values in (self.weight, self.bias))
         x = x.to(torch.promote_types(x.dtype, torch.float32))
         square = x.new_zeros(x.shape[0], len(weight), x.shape[2]).index_add(1, self.degrees, x.square())
-        zero = square < (8 * torch.finfo(x.dtype).tiny) ** (2 / 3)  # as safe_norm has it
+        zero = square < smallest_square(x.dtype)
         inverse = square.masked_fill(zero, 1.0).rsqrt().masked_fill(zero, 0.0)
         length = functional.relu(functional.layer_norm(square * inverse, square.shape[2:]) * weight + bias)
         return x * (length * inverse).index_select(1, self.degrees)
