@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from geoattn.errors import ShapeError
+from geoattn.kernels._checks import check_type
 
 
 class Neighborhood:
@@ -53,9 +54,10 @@ class Neighborhood:
         """Sort the edges of ``edge_index`` ``[2, E]`` (row 0 = source, row 1 = target) by target.
 
         Raises:
-            ShapeError: if ``edge_index`` is not ``[2, E]``, not of an integer dtype, or names a node that does not
-                exist. The range is not checked inside ``torch.compile``.
+            ShapeError: if ``edge_index`` is not a tensor ``[2, E]``, not of an integer dtype, or names a node that does
+                not exist. The range is not checked inside ``torch.compile``.
         """
+        check_type("edge_index", edge_index, Tensor)
         num_sources = num_targets if num_sources is None else num_sources
         if edge_index.ndim != 2 or edge_index.shape[0] != 2:
             hint = "Transpose it?" if edge_index.ndim == 2 and edge_index.shape[1] == 2 else ""

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from geoattn.errors import ShapeError
-from geoattn.kernels._checks import check_rows
+from geoattn.kernels._checks import check_rows, check_type
 from geoattn.kernels._dispatch import choose, compute_dtype, working_dtype
 from geoattn.kernels._operation import operation
 from geoattn.kernels.gather_scatter import reference
@@ -53,6 +53,7 @@ def gather_scatter(x: Tensor, weight: Tensor | None, nbr: Neighborhood) -> Tenso
         >>> gather_scatter(torch.tensor([[1.0], [2.0], [3.0]]), torch.tensor([1.0, 10.0, 100.0]), nbr).flatten()
         tensor([ 32.,   0., 100.])
     """
+    check_type("nbr", nbr, Neighborhood)
     check_rows("x", x, nbr.num_sources, "Ns", nbr)
     if weight is not None:
         check_rows("weight", weight, nbr.num_edges, "E", nbr)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from geoattn.errors import ShapeError
-from geoattn.kernels._checks import check_rows
+from geoattn.kernels._checks import check_rows, check_type
 from geoattn.kernels._dispatch import choose, compute_dtype, working_dtype
 from geoattn.kernels._operation import operation
 from geoattn.kernels.gather_silu import reference
@@ -40,6 +40,7 @@ def gather_silu(at_target: Tensor, at_source: Tensor, at_edge: Tensor, nbr: Neig
         >>> gather_silu(torch.zeros(2, 1), torch.ones(2, 1), torch.ones(1, 1), nbr)
         tensor([[1.7616]])
     """
+    check_type("nbr", nbr, Neighborhood)
     check_rows("at_target", at_target, nbr.num_targets, "N", nbr)
     check_rows("at_source", at_source, nbr.num_sources, "Ns", nbr)
     check_rows("at_edge", at_edge, nbr.num_edges, "E", nbr)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from geoattn.errors import ShapeError, nearest_hint
-from geoattn.kernels._checks import check_rows
+from geoattn.kernels._checks import check_rows, check_type
 from geoattn.kernels._dispatch import choose, compute_dtype, working_dtype
 from geoattn.kernels._operation import operation
 from geoattn.kernels.neighbor_attention import reference
@@ -80,6 +80,7 @@ def neighbor_attention(
 def _check(q: Tensor, k: Tensor, v: Tensor, nbr: Neighborhood, bias: Tensor | None, kv: str) -> None:
     if kv not in ("node", "edge"):
         raise ShapeError("kv", repr(kv), "'node' or 'edge'", nearest_hint(str(kv), ("node", "edge")))
+    check_type("nbr", nbr, Neighborhood)
     rows, name = (nbr.num_sources, "Ns") if kv == "node" else (nbr.num_edges, "E")
     check_rows("q", q, nbr.num_targets, "N", nbr)
     check_rows("k", k, rows, name, nbr)

@@ -5,7 +5,7 @@ from typing import Any
 from torch import Tensor
 
 from geoattn.errors import ShapeError
-from geoattn.kernels._checks import check_rows
+from geoattn.kernels._checks import check_rows, check_type
 from geoattn.kernels._dispatch import choose, compute_dtype, working_dtype
 from geoattn.kernels._operation import operation
 from geoattn.kernels.neighborhood import Neighborhood
@@ -36,6 +36,7 @@ def segment_outer(u: Tensor, t: Tensor, nbr: Neighborhood) -> Tensor:
         >>> segment_outer(torch.tensor([[1.0], [2.0]]), torch.tensor([[1.0, 0], [0, 10]]), nbr).tolist()
         [[[1.0, 20.0]], [[0.0, 0.0]]]
     """
+    check_type("nbr", nbr, Neighborhood)
     for name, value in (("u", u), ("t", t)):
         check_rows(name, value, nbr.num_edges, "E", nbr)
         if value.ndim != 2:

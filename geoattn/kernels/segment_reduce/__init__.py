@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from geoattn.errors import ShapeError, nearest_hint
-from geoattn.kernels._checks import check_rows
+from geoattn.kernels._checks import check_rows, check_type
 from geoattn.kernels._dispatch import choose, compute_dtype, working_dtype
 from geoattn.kernels._operation import operation
 from geoattn.kernels.neighborhood import Neighborhood
@@ -47,6 +47,7 @@ def segment_reduce(x: Tensor, nbr: Neighborhood, reduce: Reduce = "sum") -> Tens
         raise ShapeError(
             "reduce", repr(reduce), "'sum', 'mean', 'max' or 'min'", nearest_hint(reduce, get_args(Reduce))
         )
+    check_type("nbr", nbr, Neighborhood)
     check_rows("x", x, nbr.num_edges, "E", nbr)
     dtype = compute_dtype(x)
     chosen = choose("segment_reduce", x.to(dtype))

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from geoattn.kernels._checks import check_rows
+from geoattn.kernels._checks import check_rows, check_type
 from geoattn.kernels._dispatch import choose, compute_dtype, working_dtype
 from geoattn.kernels._operation import operation
 from geoattn.kernels.neighborhood import Neighborhood
@@ -39,6 +39,7 @@ def segment_softmax(x: Tensor, nbr: Neighborhood) -> Tensor:
         >>> segment_softmax(torch.zeros(3), nbr)
         tensor([0.5000, 0.5000, 1.0000])
     """
+    check_type("nbr", nbr, Neighborhood)
     check_rows("x", x, nbr.num_edges, "E", nbr)
     dtype = compute_dtype(x)
     chosen = choose("segment_softmax", x.to(dtype))

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from geoattn.errors import ShapeError
-from geoattn.kernels._checks import check_rows
+from geoattn.kernels._checks import check_rows, check_type
 from geoattn.kernels._dispatch import choose, compute_dtype, working_dtype
 from geoattn.kernels._operation import operation
 from geoattn.kernels.neighborhood import Neighborhood
@@ -80,6 +80,12 @@ def _reference(x: Tensor, y: Tensor, table: BilinearTable, weight: Tensor | None
 
 
 def _check(x: Tensor, y: Tensor, table: BilinearTable, weight: Tensor | None, nbr: Neighborhood | None) -> None:
+    check_type("table", table, BilinearTable)
+    if nbr is not None:
+        check_type("nbr", nbr, Neighborhood)
+    for name, value in (("x", x), ("y", y), ("weight", weight)):
+        if value is not None or name != "weight":
+            check_type(name, value, Tensor)
     size_x, size_y, _, paths = table.sizes
     if x.ndim != 3 or x.shape[1] != size_x:
         expected = f"[{'E' if nbr is None else 'Ns'}, {size_x}, C] for this table"
