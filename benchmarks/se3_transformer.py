@@ -1,7 +1,7 @@
-"""SE(3)-Transformer beside se3-transformer-pytorch: forward + backward, time and memory, in one run.
+"""SE(3)-Transformer, in three forms, beside se3-transformer-pytorch: forward + backward, time and memory, in one run.
 
     pip install --no-deps --target PEER se3-transformer-pytorch einops filelock
-    python benchmarks/se3_transformer.py --peer PEER [--device cuda]
+    python benchmarks/se3_transformer.py [--peer PEER] [--device cuda]
 
 256 points with their 12 nearest, 32 channels, degrees 0-2, two attention layers with 4 heads of 8 between a layer from
 scalars and one back to scalars, float32, two threads. The peer has one softmax per degree, a feed-forward after each
@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 import torch
 from _harness import compare, print_and_save
@@ -42,22 +43,27 @@ def candidates(arguments: argparse.Namespace) -> dict[str, Step]:
     pos = torch.randn(arguments.nodes, 3, device=device)
     x = torch.randn(arguments.nodes, channels, device=device)
     hidden = natural_irreps(arguments.lmax, channels)
-    ours = SE3Transformer(
-        f"{channels}x0e",
-        hidden,
-        f"{channels}x0e",
-        num_layers=3,  # the first comes from scalars, where the peer has a convolution
-        num_heads=arguments.heads,
-        channels_div=1,
-        radial_channels=arguments.radial_channels,
-    ).to(device)
 
-    def run_ours(x: Tensor) -> Tensor:
-        source, _ = knn(pos, k=degree)
-        target = torch.arange(len(pos), device=device).repeat_interleave(degree)
-        return ours(x, pos, Neighborhood.from_edge_index(torch.stack([source.flatten(), target]), len(pos)))
+    def ours(kernel: Literal["full", "depthwise", "so2"]) -> Step:
+        model = SE3Transformer(
+            f"{channels}x0e",
+            hidden,
+            f"{channels}x0e",
+            num_layers=3,  # the first comes from scalars, where the peer has a convolution
+            num_heads=arguments.heads,
+            channels_div=1,
+            kernel=kernel,
+            radial_channels=arguments.radial_channels,
+        ).to(device)
 
-    steps = {"geoattn": backward_of(run_ours, x)}
+        def run(x: Tensor) -> Tensor:
+            source, _ = knn(pos, k=degree)
+            target = torch.arange(len(pos), device=device).repeat_interleave(degree)
+            return model(x, pos, Neighborhood.from_edge_index(torch.stack([source.flatten(), target]), len(pos)))
+
+        return backward_of(run, x)
+
+    steps = {"geoattn": ours("full"), "geoattn, depthwise": ours("depthwise"), "geoattn, so2": ours("so2")}
     if arguments.peer:
         sys.path.insert(0, str(arguments.peer))
         from se3_transformer_pytorch import SE3Transformer as Peer

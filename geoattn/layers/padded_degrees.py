@@ -66,6 +66,15 @@ class Columns:
         """Degree -> number of channels."""
         return {degree: len(columns) for degree, columns in self.of.items()}
 
+    @property
+    def irreps(self) -> str:
+        """The channels as irreps of natural parity, degrees ascending."""
+        return "+".join(f"{count}x{degree}{'eo'[degree % 2]}" for degree, count in self.channels.items())
+
+    def of_order(self, lmax: int, m: int) -> list[int]:
+        """Where the channels of degrees >= m stand among ``(degrees m..lmax, width)``."""
+        return [(degree - m) * self.width + c for degree, of in self.of.items() if degree >= m for c in of]
+
 
 def to_padded(x: Tensor, layout: PackedLayout) -> Tensor:
     """Packed features ``[N, dim]`` -> ``[N, (L+1)^2, C]``, C the largest number of channels."""

@@ -12,12 +12,16 @@ from geoattn.errors import ShapeError, nearest_hint
 from geoattn.geometry.edge_basis import EdgeBasis
 from geoattn.geometry.irreps import PackedLayout
 from geoattn.kernels import Neighborhood, as_neighborhood, neighbor_attention
+from geoattn.layers.depthwise_conv import DepthwiseConv
 from geoattn.layers.padded_degrees import Columns, PaddedLinear, to_packed, to_padded
 from geoattn.layers.self_interaction import SelfInteraction
+from geoattn.layers.so2_tensor_field_conv import SO2TensorFieldConv
 from geoattn.layers.tensor_field_conv import TensorFieldConv
 
 if TYPE_CHECKING:
     from e3nn.o3 import Irreps
+
+CONVOLUTIONS = {"full": TensorFieldConv, "depthwise": DepthwiseConv, "so2": SO2TensorFieldConv}
 
 
 class SE3TransformerLayer(nn.Module):
@@ -38,6 +42,16 @@ class SE3TransformerLayer(nn.Module):
         irreps_in: irreps of the input, e.g. ``"8x0e + 8x1o"``; any number of channels per degree.
         irreps_out: irreps of the result.
         num_heads: H.
+        kernel: what an edge can do to the features of its source.
+
+            - "full": a matrix of radial functions for every Clebsch-Gordan path, the paper's (`TensorFieldConv`);
+            - "depthwise": a radial function for every path and channel, after a map of the channels that is the same
+              for all edges (`DepthwiseConv`);
+            - "so2": a radial function for every input channel, degree and order, then matrices of all paths that are
+              the same for all edges, in the edges' frames (`SO2TensorFieldConv`).
+
+            The last two compute some of the functions of the first, for a small part of its time and memory, which
+            hold no matrix of an edge. Neither contains the other. Keys and values have the same form.
         channels_div: keys and values have ``1 / channels_div`` of the output's channels, rounded up to a multiple of H.
         edge_channels: A, width of ``edge_attr``, which enters the radial network beside the distance.
         radial_channels: width of the radial network.
@@ -56,7 +70,9 @@ class SE3TransformerLayer(nn.Module):
     with ``reflections`` also equivariant under reflections, for irreps of natural parity (0e, 1o, 2e, ...).
 
     Edge cases: a node without edges receives exactly 0, and keeps its own path. An edge of zero length has no direction
-    and sends nothing: connected nodes at one place do not see each other.
+    and sends nothing: connected nodes at one place do not see each other. Symmetry would allow the paths with J = 0
+    there. Keeping them would not make x' continuous where points meet: the radial functions of the other paths, and so
+    the softmax, do not vanish as the length does, and their limit depends on the direction.
 
     Example:
         >>> layer = SE3TransformerLayer("8x0e + 2x1o", "8x0e + 8x1o + 8x2e", num_heads=2)
@@ -70,6 +86,7 @@ class SE3TransformerLayer(nn.Module):
         irreps_in: str | Irreps,
         irreps_out: str | Irreps,
         *,
+        kernel: Literal["full", "depthwise", "so2"] = "full",
         num_heads: int = 1,
         channels_div: int = 2,
         edge_channels: int = 0,
@@ -82,6 +99,7 @@ class SE3TransformerLayer(nn.Module):
         super().__init__()
         self.layout_in, self.layout_out = PackedLayout(irreps_in, "irreps_in"), PackedLayout(irreps_out, "irreps_out")
         for argument, value, known in (
+            ("kernel", kernel, tuple(CONVOLUTIONS)),
             ("self_interaction", self_interaction, ("cat", "attentive", "sum")),
             ("scale", scale, ("total", "per_head")),
         ):
@@ -98,15 +116,17 @@ class SE3TransformerLayer(nn.Module):
         columns_in = Columns.heads(inputs)
         key_dim = sum(n * (2 * degree + 1) for degree, n in keys.items())
         self.scale = (key_dim if scale == "total" else key_dim // num_heads) ** -0.5
-        self.query = PaddedLinear(irreps_in, _natural(keys), columns_in, self.columns_key)
-        self.conv = TensorFieldConv(
+        self.query = PaddedLinear(irreps_in, self.columns_key.irreps, columns_in, self.columns_key)
+        self.conv = CONVOLUTIONS[kernel](
             columns_in,
             self.columns_key.beside(self.columns_value),
             edge_channels=edge_channels,
             radial_channels=radial_channels,
             reflections=reflections,
         )
-        self.out = SelfInteraction(_natural(values), irreps_in, irreps_out, self.columns_value, kind=self_interaction)
+        self.out = SelfInteraction(
+            self.columns_value.irreps, irreps_in, irreps_out, self.columns_value, kind=self_interaction
+        )
 
     def forward(
         self,
@@ -167,10 +187,6 @@ class SE3TransformerLayer(nn.Module):
 
     def extra_repr(self) -> str:
         return f"{self.layout_in.irreps}, {self.layout_out.irreps}, num_heads={self.num_heads}"
-
-
-def _natural(channels: dict[int, int]) -> str:
-    return "+".join(f"{count}x{degree}{'eo'[degree % 2]}" for degree, count in channels.items())
 
 
 def _check_parities(layout: PackedLayout, argument: str) -> None:

@@ -83,10 +83,7 @@ class TensorFieldConv(nn.Module):
     def reset_parameters(self) -> None:
         """Independent normal weights of every path, so that messages of unit variance leave where it comes in."""
         inputs = self.columns_in.channels.items()
-        fan_in = {
-            out: sum((min(k, out) + 1 + (0 if self.reflections else min(k, out))) * c for k, c in inputs)
-            for out in self.columns_out.of
-        }
+        fan_in = {out: sum(count_paths(k, out, self.reflections) * c for k, c in inputs) for out in self.columns_out.of}
         second_moment = 0.356  # of SiLU of a standard normal number
         for m, weight in enumerate(self.weights):
             nn.init.normal_(weight, std=(weight.shape[0] * second_moment * (2 if m else 1)) ** -0.5)
@@ -133,7 +130,7 @@ class TensorFieldConv(nn.Module):
         by_node = by_source = 0
         for k, c_in in self.columns_in.channels.items():
             for out, c_out in self.columns_out.channels.items():
-                num_paths = min(k, out) + 1 + (0 if self.reflections else min(k, out))
+                num_paths = count_paths(k, out, self.reflections)
                 by_node += num_paths * (2 * k + 1) * c_in * c_out
                 by_source += num_paths * (2 * k + 1) * c_out
         return num_edges * per_edge > 2**22 and num_nodes * by_node + num_edges * by_source < 0.7 * num_edges * per_edge
@@ -141,6 +138,11 @@ class TensorFieldConv(nn.Module):
     def path_weights(self) -> dict[tuple[int, int, int], Tensor]:
         """The same weights as those of the paths: ``(k, J, l) -> W [U, C_k, C'_l]``, so that ``R = sum_u u W[u]``."""
         return path_weights(list(self.weights), self.columns_in.channels, self.columns_out.channels)
+
+
+def count_paths(k: int, out: int, reflections: bool) -> int:
+    """The number of degrees J of paths from degree k to degree ``out``: all, or those with k + J + l even."""
+    return min(k, out) + 1 + (0 if reflections else min(k, out))
 
 
 def path_weights(
@@ -169,8 +171,8 @@ def path_weights(
 
 
 def _columns_of_order(columns: Columns, lmax: int, m: int) -> Tensor | None:
-    """Where the channels of degrees >= m stand among ``(m..lmax, C)``; None if that is all of them, in order."""
-    places = [(degree - m) * columns.width + c for degree, of in columns.of.items() if degree >= m for c in of]
+    """`Columns.of_order`; None if that is all of them, in order."""
+    places = columns.of_order(lmax, m)
     return None if places == list(range((lmax + 1 - m) * columns.width)) else torch.tensor(places)
 
 

@@ -30,8 +30,8 @@ class SE3Transformer(nn.Module):
         irreps_hidden: irreps between the layers.
         irreps_out: irreps of the result.
         num_layers: layers to hidden features; the output layer comes on top.
-        num_heads, channels_div, edge_channels, radial_channels, reflections, self_interaction, scale, cutoff: see
-            `SE3TransformerLayer`.
+        num_heads, channels_div, edge_channels, kernel, radial_channels, reflections, self_interaction, scale, cutoff:
+            see `SE3TransformerLayer`.
 
     Shapes:
         x ``[N, irreps_in.dim]`` packed as e3nn packs them, pos ``[N, 3]``, edge_index ``[2, E]`` or a ``Neighborhood``,
@@ -58,6 +58,7 @@ class SE3Transformer(nn.Module):
         channels_div: int = 2,
         edge_channels: int = 0,
         *,
+        kernel: Literal["full", "depthwise", "so2"] = "full",
         radial_channels: int = 32,
         reflections: bool = False,
         self_interaction: Literal["cat", "attentive", "sum"] = "cat",
@@ -69,6 +70,7 @@ class SE3Transformer(nn.Module):
             raise ShapeError("num_layers", f"{num_layers}", "at least 1")
         self.edge_channels, self.cutoff = edge_channels, cutoff
         options: dict[str, Any] = dict(
+            kernel=kernel,
             num_heads=num_heads,
             edge_channels=edge_channels,
             radial_channels=radial_channels,

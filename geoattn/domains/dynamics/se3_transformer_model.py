@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -30,6 +30,7 @@ class SE3TransformerDynamics(nn.Module):
         lmax: highest degree.
         num_heads: attention heads.
         reflections: equivariant under reflections too.
+        kernel: form of the convolutions, see `SE3TransformerLayer`; the cheaper ones are "depthwise" and "so2".
 
     Shapes: forward takes a `SystemBatch` in three dimensions and returns a `Prediction` ``[N, 3]``.
 
@@ -47,6 +48,7 @@ class SE3TransformerDynamics(nn.Module):
         lmax: int = 3,
         num_heads: int = 1,
         reflections: bool = False,
+        kernel: Literal["full", "depthwise", "so2"] = "full",
     ) -> None:
         super().__init__()
         self.config: dict[str, Any] = dict(
@@ -58,6 +60,7 @@ class SE3TransformerDynamics(nn.Module):
             lmax=lmax,
             num_heads=num_heads,
             reflections=reflections,
+            kernel=kernel,
         )
         self.group = "E" if reflections else "SE"
         hidden = " + ".join(f"{hidden_channels}x{degree}{'eo'[degree % 2]}" for degree in range(lmax + 1))
@@ -69,6 +72,7 @@ class SE3TransformerDynamics(nn.Module):
             num_heads=num_heads,
             edge_channels=num_edge_scalars,
             reflections=reflections,
+            kernel=kernel,
         )
 
     def forward(self, batch: SystemBatch) -> Prediction:
