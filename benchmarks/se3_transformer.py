@@ -97,10 +97,11 @@ def main() -> None:
     for name, value in (("nodes", 256), ("degree", 12), ("channels", 32), ("lmax", 2), ("heads", 4), ("repeats", 3)):
         parser.add_argument(f"--{name}", type=int, default=value)
     parser.add_argument("--radial-channels", type=int, default=32)
+    parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--out", type=Path, default=Path("runs/benchmark-se3-transformer.json"))
     arguments = parser.parse_args()
-    torch.set_num_threads(2)
+    torch.set_num_threads(arguments.threads)
     processor: dict[str, list[float]] = {}
     steps = {
         name: with_processor_time(step, processor.setdefault(name, [])) for name, step in candidates(arguments).items()

@@ -66,6 +66,7 @@ class DepthwiseConv(nn.Module):
     ) -> None:
         super().__init__()
         lmax_in, lmax_out = columns_in.lmax, columns_out.lmax
+        self.columns_in, self.columns_out, self.reflections = columns_in, columns_out, reflections
         self.lmax, self.width = lmax_in + lmax_out, columns_out.width
         self.table = clebsch_gordan_table(lmax_in, self.lmax, lmax_out, reflections=reflections)
         every = Columns.heads(dict.fromkeys(columns_in.of, self.width))
@@ -93,7 +94,8 @@ class DepthwiseConv(nn.Module):
         """The messages; see the class for shapes."""
         a = basis.distance.unsqueeze(1)
         u = self.radial(a if edge_attr is None else torch.cat([a, edge_attr.to(a.dtype)], dim=1))
-        weight, num_paths = self.weight, self.table.sizes[3]
+        weight: Tensor = self.weight
+        num_paths = self.table.sizes[3]
         if self.places is not None:
             weight = weight.new_zeros(num_paths * self.width, u.shape[1]).index_copy(0, self.places, weight)
         w = functional.linear(u, weight).unflatten(1, (num_paths, self.width))

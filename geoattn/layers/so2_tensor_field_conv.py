@@ -109,7 +109,7 @@ class SO2TensorFieldConv(nn.Module):
         """The messages; see the class for shapes."""
         a = basis.distance.unsqueeze(1)
         u = self.radial(a if edge_attr is None else torch.cat([a, edge_attr.to(a.dtype)], dim=1))
-        multipliers = self.multipliers
+        multipliers: Tensor = self.multipliers
         if self.radial_places is not None:
             multipliers = multipliers.new_zeros(self.num_multipliers, u.shape[1])
             multipliers = multipliers.index_copy(0, self.radial_places, self.multipliers)
