@@ -19,6 +19,7 @@ MODEL_CLASSES: dict[str, str] = {
     "molecules/equiformer-potential": "geoattn.domains.molecules.depthwise_potential:EquiformerPotential",
     "molecules/equiformer-v2-potential": "geoattn.domains.molecules.equiformer_potential:EquiformerV2Potential",
     "molecules/graph-attention": "geoattn.domains.molecules.graph_attention_model:GraphAttentionModel",
+    "tcr/titan": "geoattn.domains.tcr.titan_model:Titan",
 }
 
 
