@@ -9,7 +9,7 @@ import lightning
 import pandas as pd
 from torch.utils.data import BatchSampler, DataLoader, SequentialSampler
 
-from geoattn.datasets.dynamics_files import Reading, read_systems
+from geoattn.datasets.dynamics_files import Reading, read_systems, refuse_frames
 from geoattn.datasets.rejections import OnError, Rejections
 from geoattn.datasets.sampler import EpochShuffle
 from geoattn.datasets.splits import Split, split_column, split_rows
@@ -57,7 +57,7 @@ class DynamicsData(lightning.LightningDataModule):
         table: one row per system: id, number of bodies and what the split reads.
         split: row numbers under train, valid and test.
         rejected: file, line, column, value and reason of each system that cannot be used; in .npz the line is the
-            number of the system, from 1.
+            number of the system, from 0 as in its id.
         units: of the model.
         preprocess: JSON values, all that is needed to read new systems in the same way.
         notes: sentences about what was done to the data that a report should repeat.
@@ -124,8 +124,9 @@ class DynamicsData(lightning.LightningDataModule):
         """Read and split the file; does nothing the second time."""
         if hasattr(self, "systems"):
             return
-        rejections = Rejections(self.on_error)
+        rejections = Rejections(self.on_error, "systems")
         found = read_systems(self.file, self.reading, rejections)
+        refuse_frames(self.file, found, self.reading.frame_in, self.reading.frame_out)
         systems, self.table, self.rejected, self.notes = found.systems, found.table, rejections.table(), found.notes
         if self.velocities and systems.target_vel is None:
             raise InputError(

@@ -19,6 +19,7 @@ from geoattn.errors import InputError, nearest_hint
 PAIR_KEYS = ("loc0", "vel0", "loc1", "vel1")
 RUN_KEYS = ("loc", "vel")
 KEYS = (*PAIR_KEYS, *RUN_KEYS, "charge", "mass", "edges")
+TARGETS = {"loc1", "vel1"}
 Arrays = dict[str, np.ndarray]
 
 
@@ -35,11 +36,7 @@ def read_npz(path: Path, reading: Reading, rejections: Rejections) -> SystemFile
             frames, horizon = _choose_frames(path, prefix, values, reading, notes)
         if reading.need_targets and "loc1" not in values:
             raise InputError(f"{path}: there is no {prefix + 'loc1'!r}, the later positions, only {', '.join(arrays)}.")
-        if not reading.need_targets:  # targets that are partly unknown are no reason to refuse a system
-            for name in ("loc1", "vel1"):
-                if name in values and not np.isfinite(values[name]).all():
-                    del values[name]
-        systems = _systems(path, prefix, values, rejections)
+        systems = _systems(path, prefix, values, reading.need_targets, rejections)
         systems.horizon = horizon
         found.append(systems)
     systems = joined(found)
@@ -112,7 +109,7 @@ def _choose_frames(
     return (begin, end), (end - begin) * reading.frame_time
 
 
-def _systems(path: Path, prefix: str, values: Arrays, rejections: Rejections) -> Systems:
+def _systems(path: Path, prefix: str, values: Arrays, need_targets: bool, rejections: Rejections) -> Systems:
     shape = values["loc0"].shape
     if len(shape) != 3 or shape[2] < 1:
         raise InputError(f"{path}: {prefix}loc0: got shape {shape}, expected [systems, bodies, coordinates].")
@@ -128,9 +125,12 @@ def _systems(path: Path, prefix: str, values: Arrays, rejections: Rejections) ->
         if array.shape != wanted:
             raise InputError(f"{path}: {prefix}{name}: got shape {array.shape}, expected {wanted}.")
     present: np.ndarray = np.logical_not(np.isnan(values["loc0"]).all(axis=2))
-    faults = _faults(values, present)
-    for s, error in sorted(faults.items()):
-        rejections.add(str(path), s + 1, RecordError(f"{prefix}{error[0]}[{s}]", error[1], error[2]))
+    if not need_targets:  # targets that are partly unknown are no reason to refuse a system
+        for name in TARGETS & set(values):
+            values[name] = np.where(np.isfinite(values[name]), values[name], np.nan)
+    faults = _faults({name: values[name] for name in values if need_targets or name not in TARGETS}, present)
+    for s, (place, value, reason) in sorted(faults.items()):
+        rejections.add(str(path), s, RecordError(prefix + place, value, reason), f"system {prefix}{s}")
     good = np.array([s for s in range(shape[0]) if s not in faults], dtype=np.int64)
     bodies = present[good]
 
@@ -154,15 +154,17 @@ def _systems(path: Path, prefix: str, values: Arrays, rejections: Rejections) ->
 
 
 def _faults(values: Arrays, present: np.ndarray) -> dict[int, tuple[str, float, str]]:
-    """System -> quantity, value and reason of the first number that is not there."""
+    """System -> place, value and reason of the first number that is not there."""
     faults: dict[int, tuple[str, float, str]] = {}
     for name, array in values.items():
         both = present[:, :, None] & present[:, None, :] if name == "edges" else present
         bad = ~np.isfinite(array) & (both if array.ndim == both.ndim else both[..., None])
         for s in np.flatnonzero(bad.any(axis=tuple(range(1, bad.ndim)))):
-            faults.setdefault(int(s), (name, float(array[s][bad[s]][0]), "not a finite number"))
+            index = (int(s), *(int(k) for k in np.argwhere(bad[s])[0]))
+            place = f"{name}[{', '.join(map(str, index))}]"
+            faults.setdefault(int(s), (place, float(array[index]), "not a finite number"))
     for s in np.flatnonzero(~present.any(axis=1)):
-        faults.setdefault(int(s), ("loc0", float("nan"), "the system has no body"))
+        faults.setdefault(int(s), (f"loc0[{s}]", float("nan"), "the system has no body"))
     return faults
 
 

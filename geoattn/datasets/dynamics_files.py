@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from geoattn.domains.dynamics.systems import Systems
 from geoattn.errors import InputError, nearest_hint
 
 TABLES = (".csv", ".tsv", ".parquet")
+OPTIONS = {"frame_in": "--frame-in", "frame_out": "--frame-out"}
 
 
 @dataclass(frozen=True)
@@ -19,11 +21,13 @@ class Reading:
     """How a file is read.
 
     Attributes:
-        need_targets: read where the bodies are later, and refuse systems where that is not known.
+        need_targets: refuse systems where it is not known where the bodies are later; otherwise that is read as far as
+            it is there, NaN where it is not.
         frame_in, frame_out: the moment that is known and the one that is predicted, as the file numbers its frames;
-            None for the first (where velocities have to be found from positions: the second) and the last.
+            None for the first (where velocities have to be found from positions: the second) and the last, without
+            ``need_targets`` the one after ``horizon``.
         frame_time: time between frames whose numbers differ by one, in the unit of time of the velocities.
-        horizon: time from input to prediction where the file does not number frames.
+        horizon: time from input to prediction where the file does not number frames, or is read without targets.
         id, frame, entity: columns of a table that name the system, the moment and the body; None looks for usual names.
         position, velocity: columns of a table, one per coordinate; None looks for ``x y z`` and ``vx vy vz``.
         charge: column of a table; None looks for ``charge``.
@@ -100,10 +104,20 @@ def read_systems(path: str | Path, reading: Reading, rejections: Rejections) -> 
     return found
 
 
+def refuse_frames(path: str | Path, file: SystemFile, frame_in: float | None, frame_out: float | None) -> None:
+    """Refuse frames that were asked of a file without any."""
+    for option, frame in zip(OPTIONS.values(), (frame_in, frame_out), strict=True):
+        if frame is not None and file.frames[0] is None:
+            raise InputError(
+                f"{path}: {option}: the file holds the moments loc0 and loc1, and no frames to choose from. Leave the "
+                "option out, or give whole runs, loc."
+            )
+
+
 def chosen_frames(
     path: Path, frames: list[float], has_velocities: bool, reading: Reading
 ) -> tuple[float, float | None, float | None]:
-    """Input, the frame before it (None if velocities are there), and target (None if it is not needed and not asked).
+    """Input, the frame before it (None if velocities are there), and target (None if it is not needed and not there).
 
     Args:
         path: for messages.
@@ -116,29 +130,38 @@ def chosen_frames(
         numbers = [f"{frame:g}" for frame in frames]
         return ", ".join(numbers if len(numbers) <= 12 else [*numbers[:6], "...", *numbers[-3:]])
 
-    for name, frame in (("frame_in", reading.frame_in), ("frame_out", reading.frame_out)):
-        if frame is not None and frame not in frames:
-            raise InputError(f"{path}: {name}: there is no frame {frame:g}; the frames are {listed()}.")
+    def at(name: str, wanted: float) -> float:
+        near = min(frames, key=lambda frame: abs(frame - wanted), default=float("nan"))
+        if not same_time(near, wanted):  # a frame found from a time may be off by a rounding
+            raise InputError(f"{path}: {OPTIONS[name]}: there is no frame {wanted:g}; the frames are {listed()}.")
+        return near
+
     first = 0 if has_velocities else 1
     if len(frames) <= first:
         raise InputError(
             f"{path}: got one frame and no velocities, expected velocities, or two frames to find them from."
         )
-    begin = frames[first] if reading.frame_in is None else reading.frame_in
+    begin = frames[first] if reading.frame_in is None else at("frame_in", reading.frame_in)
     if not has_velocities and begin == frames[0]:
         raise InputError(
-            f"{path}: frame_in = {begin:g} is the first frame and the file has no velocities, which are then found "
+            f"{path}: --frame-in {begin:g} is the first frame and the file has no velocities, which are then found "
             f"from the frame before. Choose a later one of {listed()}."
         )
     previous = None if has_velocities else frames[frames.index(begin) - 1]
     if not reading.need_targets and reading.frame_out is None:
-        return begin, previous, None
-    end = frames[-1] if reading.frame_out is None else reading.frame_out
+        after = (frame for frame in frames if same_time((frame - begin) * reading.frame_time, reading.horizon))
+        return begin, previous, next(after, None)
+    end = frames[-1] if reading.frame_out is None else at("frame_out", reading.frame_out)
     if end <= begin:
         raise InputError(
-            f"{path}: frame_out = {end:g} must come after frame_in = {begin:g}; the frames are {listed()}."
+            f"{path}: --frame-out {end:g} must come after --frame-in {begin:g}; the frames are {listed()}."
         )
     return begin, previous, end
+
+
+def same_time(first: float, second: float) -> bool:
+    """Whether two times, or frames, are equal up to rounding."""
+    return math.isclose(first, second, rel_tol=1e-9)
 
 
 def difference_note(begin: float, previous: float) -> str:

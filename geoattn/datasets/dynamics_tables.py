@@ -62,8 +62,10 @@ def read_table(path: Path, suffix: str, reading: Reading, rejections: Rejections
     begin, previous, end = chosen_frames(path, frames, bool(columns.velocity), reading)
 
     body = system.astype(np.int64) * len(names) + entity
-    used = np.isin(time, [frame for frame in (begin, previous, end) if frame is not None])
-    twice = used & pd.DataFrame({"body": body, "time": time}).duplicated().to_numpy()
+    needed = (begin, previous, end if reading.need_targets else None)
+    used = np.isin(time, [frame for frame in needed if frame is not None])
+    rows_of_moments = pd.DataFrame({"body": body, "time": time})
+    twice = used & rows_of_moments.duplicated().to_numpy()
     _reject(faults, system, lines, twice, table, columns.entity, f"comes twice in one {columns.frame} of a system")
     for name in columns.numbers[1:]:
         only_now = name == columns.charge or name in columns.scalars
@@ -74,9 +76,11 @@ def read_table(path: Path, suffix: str, reading: Reading, rejections: Rejections
     now = order[time[order] == begin]
     # a system that was rejected for a row that comes twice must not confuse the others
     now = now[~np.isin(system[now], list(faults))]
-    later = {frame: _matching(body, time, frame, body[now]) for frame in (previous, end) if frame is not None}
+    # where a target is not needed, one that comes twice is not known
+    single = np.where(used | ~rows_of_moments.duplicated(keep=False).to_numpy(), time, np.nan)
+    later = {frame: _matching(body, single, frame, body[now]) for frame in (previous, end) if frame is not None}
     for frame, rows in later.items():
-        for k in np.flatnonzero(rows < 0):
+        for k in np.flatnonzero(rows < 0) if frame in needed else ():
             error = RecordError(columns.entity, names[entity[now[k]]], f"is missing in frame {frame:g}")
             faults.setdefault(int(system[now[k]]), (int(lines[now[k]]), error))
     for s in np.setdiff1d(np.arange(len(ids)), np.concatenate([system[now], list(faults)]).astype(int)):
@@ -90,7 +94,7 @@ def read_table(path: Path, suffix: str, reading: Reading, rejections: Rejections
     now, later = now[good], {frame: rows[good] for frame, rows in later.items()}
 
     def stacked(quantity: Sequence[str], rows: np.ndarray) -> np.ndarray:
-        return np.stack([values[name][rows] for name in quantity], axis=1)
+        return np.stack([np.where(rows < 0, np.nan, values[name][rows]) for name in quantity], axis=1)
 
     pos, notes = stacked(columns.position, now), []
     if previous is None:
@@ -185,20 +189,20 @@ def _choose_columns(path: Path, header: list[str], reading: Reading) -> _Columns
 
     position = reading.position or [name for name in ("x", "y", "z") if name in header]
     if not position:
-        found(None, (), "position_columns", "holds a coordinate was")
+        found(None, (), "position-columns", "holds a coordinate was")
     usual_velocity = [f"v{name}" for name in position]
     velocity = reading.velocity or (usual_velocity if set(usual_velocity) <= set(header) else [])
     if velocity and len(velocity) != len(position):
         got = f"{len(velocity)} ({', '.join(velocity)})"
-        raise InputError(f"velocity_columns: got {got}, expected {len(position)}, one per coordinate.")
+        raise InputError(f"--data.velocity-columns: got {got}, expected {len(position)}, one per coordinate.")
     charge = reading.charge or ("charge" if "charge" in header else None)
     scalars = [*reading.scalars, *([MASS] if MASS in header and MASS not in reading.scalars else [])]
     for name in [*position, *velocity, *([charge] if charge else []), *scalars, *reading.kept]:
         found(name, (), "", "")
     return _Columns(
-        id=found(reading.id, ID_NAMES, "id_column", "names the system was"),
-        frame=found(reading.frame, FRAME_NAMES, "frame_column", "numbers the moments was"),
-        entity=found(reading.entity, ENTITY_NAMES, "entity_column", "names the body was"),
+        id=found(reading.id, ID_NAMES, "id-column", "names the system was"),
+        frame=found(reading.frame, FRAME_NAMES, "frame-column", "numbers the moments was"),
+        entity=found(reading.entity, ENTITY_NAMES, "entity-column", "names the body was"),
         position=position,
         velocity=velocity,
         charge=charge,

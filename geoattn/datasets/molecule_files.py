@@ -157,7 +157,7 @@ def _table_columns(path: Path, header: list[str], columns: Columns) -> tuple[str
     smiles = columns.smiles or usual_name(header, SMILES_NAMES)
     if smiles is None:
         raise InputError(
-            f"{path}: no SMILES column found among {_listed(header)}. Name it with --data.smiles_column."
+            f"{path}: no SMILES column found among {_listed(header)}. Name it with --data.smiles-column."
             + (" Are the columns separated by ';'? Use ','." if len(header) == 1 and ";" in header[0] else "")
         )
     name = columns.id or usual_name(header, ID_NAMES)

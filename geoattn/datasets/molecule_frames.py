@@ -152,7 +152,7 @@ def labels_of(atoms: Any) -> dict[str, Any]:
 
 def _energy(values: Mapping[str, Any], key: str) -> float:
     if key not in values:
-        raise _missing(values, key, "energy", "energy_key")
+        raise _missing(values, key, "energy", "energy-key")
     try:
         energy = float(values[key])
     except (TypeError, ValueError):
@@ -164,7 +164,7 @@ def _energy(values: Mapping[str, Any], key: str) -> float:
 
 def _forces(values: Mapping[str, Any], key: str, num_atoms: int) -> np.ndarray:
     if key not in values:
-        raise _missing(values, key, "force", "forces_key")
+        raise _missing(values, key, "force", "forces-key")
     forces = np.asarray(values[key])
     if forces.shape != (num_atoms, 3) or not np.issubdtype(forces.dtype, np.number):
         got = f"shape {list(forces.shape)}, expected three numbers for each of the {num_atoms} atoms"

@@ -16,6 +16,10 @@ COLUMNS = ["file", "line", "column", "value", "reason"]
 class Rejections:
     """What becomes of a bad row: ``on_error="raise"`` stops at the first, ``"skip"`` collects them.
 
+    Args:
+        on_error: as above.
+        what: is left out with a bad row, for messages.
+
     Example:
         >>> rejected = Rejections("skip")
         >>> rejected.add("a.csv", 3, RecordError("smiles", "C1CC", "RDKit cannot read it"))
@@ -23,18 +27,18 @@ class Rejections:
         [[3, 'C1CC']]
     """
 
-    def __init__(self, on_error: OnError = "raise") -> None:
+    def __init__(self, on_error: OnError = "raise", what: str = "rows") -> None:
         if on_error not in ("raise", "skip"):
             raise InputError(f"on_error: got {on_error!r}, expected 'raise' or 'skip'.")
-        self.on_error = on_error
+        self.on_error, self.what = on_error, what
         self._rows: list[tuple[str, int, str, str, str]] = []
 
-    def add(self, file: str, line: int, error: RecordError) -> None:
-        """Raise ``error`` with its place in the file, or keep it."""
+    def add(self, file: str, line: int, error: RecordError, place: str | None = None) -> None:
+        """Raise ``error`` with its place in the file, or keep it; ``place`` is where the file has no lines."""
         if self.on_error == "raise":
             raise InputError(
-                f"{file}:{line}: {error} Mend the file, or use on_error=skip to go on without such rows and list "
-                "them in rejected.csv."
+                f"{file}:{f' {place}' if place else line}: {error} Mend the file, or use --on-error skip to go on "
+                f"without such {self.what} and list them in rejected.csv."
             ) from error
         self._rows.append((file, line, error.column, error.value, error.reason))
 

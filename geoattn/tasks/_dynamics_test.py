@@ -46,7 +46,7 @@ def test_file(
         data: .npz, CSV, TSV or Parquet, with the quantities and column names of the training file.
         out: folder for metrics.json, predictions.csv, rejected.csv and report.html; nothing is written if left out.
         rows: all, or test for the systems of the model's own test part.
-        frame_in: the frame to start from; that of the training file if left out.
+        frame_in: the frame of runs and tables to start from; that of the training file if left out.
         frame_out: the frame to compare with.
         on_error: raise stops at the first system that cannot be used; skip leaves such systems out.
         device: cpu, cuda or cuda:1; the GPU if there is one.
@@ -54,7 +54,7 @@ def test_file(
     """
     folder = RunFolder.at(TASK, out, resume=False) if out is not None else None
     loaded = load_model(model, TASK)
-    rejections = Rejections(on_error)
+    rejections = Rejections(on_error, "systems")
     file = read_for_model(data, loaded, rejections, frames=(frame_in, frame_out), need_targets=True)
     keys, known = system_keys(file.systems), loaded.split.get("keys", {})
     overlap = overlap_text(keys, known, "systems")

@@ -45,7 +45,7 @@ class ForcesModule(lightning.LightningModule):
         huber_delta: d, where huber turns from a square into a line, in units of s.
         energy_weight: of the energy per atom.
         force_weight: of the forces.
-        stress_weight: of the stress; needs --data.stress_key.
+        stress_weight: of the stress; needs --data.stress-key.
         learning_rate: of AdamW, at its highest.
         weight_decay: of AdamW.
         schedule: cosine falls to zero over the training; plateau halves the rate when the validation loss stands still.
@@ -81,7 +81,7 @@ class ForcesModule(lightning.LightningModule):
         if not huber_delta > 0:
             raise InputError(f"model.huber_delta: got {huber_delta}, expected a number above 0.")
         if stress_weight and data.keys.stress is None:
-            raise InputError("model.stress_weight: no stress was read. Name its info key with --data.stress_key.")
+            raise InputError("model.stress_weight: no stress was read. Name its info key with --data.stress-key.")
         if min(energy_weight, force_weight, stress_weight) < 0 or energy_weight + force_weight + stress_weight == 0:
             got = f"energy {energy_weight}, force {force_weight}, stress {stress_weight}"
             raise InputError(f"model weights of the loss: got {got}, expected none below 0 and one above.")

@@ -55,7 +55,7 @@ def predict_forces(
     """
     target = checked_out(out, [*XYZ, *FORMATS])
     if chunk_size < 1:
-        raise InputError(f"--chunk_size: got {chunk_size}, expected at least 1.")
+        raise InputError(f"--chunk-size: got {chunk_size}, expected at least 1.")
     loaded = load_model(model, TASK)
     identity = _identity(loaded, data, on_error, chunk_size)
     parts = FrameParts(target, identity) if target.suffix in XYZ else TableParts(target, identity)

@@ -62,7 +62,7 @@ def predict_file(
     """
     target = checked_out(out)
     if chunk_size < 1:
-        raise InputError(f"--chunk_size: got {chunk_size}, expected at least 1.")
+        raise InputError(f"--chunk-size: got {chunk_size}, expected at least 1.")
     loaded = load(model)
     parts = Parts(target, _identity(loaded, data, on_error, chunk_size, smiles_column, id_column))
     done = parts.begin()

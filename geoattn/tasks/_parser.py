@@ -28,8 +28,17 @@ class TaskParser(LightningArgumentParser):
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         if not self.exit_on_error:  # a parser that jsonargparse makes of this class to try the options of a logger
             super().error(message, ex)
-        options = [option for action in self._actions for option in action.option_strings]
+        options = [with_dashes(option) for action in self._actions for option in action.option_strings]
         raise UsageError(f"{explain(message, options)} All options: {self.prog} --help") from None
+
+    def format_help(self, *args: Any, **kwargs: Any) -> str:
+        """The help, with the names of options as they are said everywhere."""
+        return with_dashes(super().format_help(*args, **kwargs))
+
+
+def with_dashes(text: str) -> str:
+    """``--data.frame_in`` as ``--data.frame-in``, wherever an option stands in the text; both are understood."""
+    return re.sub(r"(?<![\w-])--[\w.]+", lambda option: option[0].replace("_", "-"), text)
 
 
 def make_parser(command: str, description: str, usage: str) -> TaskParser:
@@ -47,7 +56,7 @@ def explain(message: str, options: list[str]) -> str:
     """One line for a person, from what jsonargparse says."""
     text = re.sub(r"\s+", " ", message).strip()
     if found := re.match(r"unrecognized arguments: (\S+)", text, re.IGNORECASE):
-        word = found[1].split("=")[0]
+        word = with_dashes(found[1].split("=")[0])
         return _unknown_option(word, options) if word.startswith("-") else f"Unexpected argument {word!r}."
     if found := re.search(r"Group '(.+?)' does not accept option '(.+?)'", text):
         return _unknown_key(f"{found[1]}.{found[2]}", options)
@@ -69,7 +78,8 @@ def _unknown_option(word: str, options: list[str]) -> str:
 
 
 def _unknown_key(key: str, options: list[str]) -> str:
-    near = difflib.get_close_matches(key, [option.lstrip("-") for option in options], n=1, cutoff=0.5)
+    keys = [option.lstrip("-").replace("-", "_") for option in options]
+    near = difflib.get_close_matches(key, keys, n=1, cutoff=0.5)
     return f"Unknown key {key!r} in the recipe." + (f" Did you mean {near[0]!r}?" if near else "")
 
 
@@ -110,14 +120,16 @@ def recipe_names(task: str) -> list[str]:
 
 LISTS = frozenset({"--data.targets"})
 """Options that take ``a,b`` for ``[a, b]``."""
+OF_DATA = frozenset({"--on_error", "--frame_in", "--frame_out"})
+"""Options of the data that are written without ``data.``, as in the verbs that have no others of the data."""
 
 
 def expand_arguments(task: str, arguments: list[str], data: str | None = "--data.file") -> list[str]:
     """Short forms to what jsonargparse reads.
 
-    ``--data FILE`` is ``--data.file FILE``; ``--on-error`` is ``--on_error`` or ``--data.on_error``; ``--recipe NAME``
-    is the recipe's file and goes first, so that every other option overrides it; a list may be written ``a,b``; a
-    switch such as ``--quiet`` needs no value.
+    ``--data FILE`` is ``--data.file FILE``; ``--on-error`` and the like are ``--data.on_error`` where there are options
+    of the data; ``--recipe NAME`` is the recipe's file and goes first, so that every other option overrides it; a list
+    may be written ``a,b``; a switch such as ``--quiet`` needs no value.
 
     Args:
         task: whose recipes are meant.
@@ -135,8 +147,8 @@ def expand_arguments(task: str, arguments: list[str], data: str | None = "--data
             recipe = ["--recipe", str(recipe_path(task, value))]
         elif word == "--data" and data is not None:
             rest.append(data)
-        elif word == "--on_error" and data is not None:
-            rest.append("--data.on_error")
+        elif word in OF_DATA and data is not None:
+            rest.append(word.replace("--", "--data."))
         elif word == "--quiet" and (value is None or value.startswith("--")):
             rest += [word, "true"]
         elif k and words[k - 1] in LISTS and not word.startswith("[") and word != "null":

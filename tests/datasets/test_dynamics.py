@@ -27,7 +27,7 @@ def save(path, arrays):
 
 
 def read(path, on_error="raise", **options):
-    rejections = Rejections(on_error)
+    rejections = Rejections(on_error, "systems")
     return read_systems(path, Reading(**options), rejections), rejections.table()
 
 
@@ -87,12 +87,15 @@ class TestPairs:
         arrays["charge"][3, 1] = np.nan
         arrays["loc0"][5] = np.nan
         path = save(tmp_path / "a.npz", arrays)
-        with pytest.raises(InputError, match=r"a\.npz:2: vel0\[1\] = 'inf': not a finite number"):
+        with pytest.raises(
+            InputError, match=r"a\.npz: system 1: vel0\[1, 2, 0\] = 'inf': not a finite number"
+        ) as caught:
             read(path)
+        assert "--on-error skip to go on without such systems" in str(caught.value) and "line" not in str(caught.value)
         found, rejected = read(path, on_error="skip")
         assert found.systems.ids == ["0", "2", "4"]
-        assert rejected["line"].tolist() == [2, 4, 6]
-        assert rejected["column"].tolist() == ["vel0[1]", "charge[3]", "loc0[5]"]
+        assert rejected["line"].tolist() == [1, 3, 5], "as in the ids"
+        assert rejected["column"].tolist() == ["vel0[1, 2, 0]", "charge[3, 1]", "loc0[5]"]
         assert rejected["reason"].tolist() == ["not a finite number"] * 2 + ["the system has no body"]
 
     def test_targets_are_not_needed_for_predictions(self, tmp_path):
@@ -102,8 +105,9 @@ class TestPairs:
         with pytest.raises(InputError, match="there is no 'loc1', the later positions, only loc0, vel0, charge"):
             read(path)
         assert read(path, need_targets=False)[0].systems.target_pos is None
-        arrays["loc1"][0] = np.nan
-        assert read(save(tmp_path / "b.npz", arrays), need_targets=False)[0].systems.target_pos is None
+        arrays["loc1"][0, 1] = np.inf
+        known = read(save(tmp_path / "b.npz", arrays), need_targets=False)[0].systems.target_pos
+        assert np.flatnonzero(np.isnan(known).any(axis=1)).tolist() == [1], "those that are known are kept"
 
     @pytest.mark.parametrize(
         ("change", "message"),
@@ -161,9 +165,9 @@ class TestRuns:
     @pytest.mark.parametrize(
         ("options", "message"),
         [
-            ({"frame_in": 7}, "frame_in: there is no frame 7; the frames are 0, 1, 2, 3, 4"),
-            ({"frame_in": 0}, "frame_in = 0 is the first frame and the file has no velocities"),
-            ({"frame_in": 3, "frame_out": 2}, "frame_out = 2 must come after frame_in = 3"),
+            ({"frame_in": 7}, "--frame-in: there is no frame 7; the frames are 0, 1, 2, 3, 4"),
+            ({"frame_in": 0}, "--frame-in 0 is the first frame and the file has no velocities"),
+            ({"frame_in": 3, "frame_out": 2}, "--frame-out 2 must come after --frame-in 3"),
         ],
     )
     def test_wrong_frames(self, tmp_path, options, message):
@@ -239,6 +243,38 @@ class TestTables:
         systems = read(tmp_path / "a.csv", need_targets=False, frame_in=1, horizon=3.0)[0].systems
         assert systems.target_pos is None and systems.horizon == 3.0
 
+    @pytest.mark.parametrize("suffix", [".csv", ".npz"])
+    def test_predictions_read_later_positions_where_they_are_known(self, tmp_path, suffix):
+        """Of tables and of runs alike; frame 3 comes 0.3 after frame 0, which no float says exactly."""
+        table = long_table()
+        later = table.index[table["frame"] == 3]
+        if suffix == ".csv":
+            table.loc[later[0], "x"] = np.nan
+            twice = table.loc[[later[2]]]
+            pd.concat([table.drop(later[1]), twice]).to_csv(tmp_path / "a.csv", index=False)
+        else:
+            shape = (4, 4, 3, 3)
+            loc, vel = (
+                table[names].to_numpy(copy=True).reshape(shape) for names in (["x", "y", "z"], ["vx", "vy", "vz"])
+            )
+            loc[0, 3] = np.nan
+            save(tmp_path / "a.npz", {"loc": loc, "vel": vel})
+        options = {"need_targets": False, "frame_time": 0.1, "horizon": 3 * 0.1}
+        found, rejected = read(tmp_path / f"a{suffix}", **options)
+        systems = found.systems
+        assert found.frames == (0, 3) and len(systems) == 4 and rejected.empty
+        expected = table.loc[later, ["x", "y", "z"]].to_numpy(copy=True)
+        expected[0] = np.nan if suffix == ".npz" else [np.nan, *expected[0, 1:]]
+        expected[1:3] = np.nan
+        np.testing.assert_allclose(systems.target_pos, expected)
+        assert read(tmp_path / f"a{suffix}", **{**options, "horizon": 0.15})[0].systems.target_pos is None
+
+    def test_a_frame_found_from_a_time(self, tmp_path):
+        """A model's time over the time between frames is a frame but for a rounding."""
+        long_table().to_csv(tmp_path / "a.csv", index=False)
+        assert 3 * 0.1 / 0.1 != 3
+        assert read(tmp_path / "a.csv", frame_out=3 * 0.1 / 0.1)[0].frames == (0, 3)
+
     def faulty(self, tmp_path, change):
         table = long_table().astype(object)
         change(table)
@@ -282,13 +318,13 @@ class TestTables:
     @pytest.mark.parametrize(
         ("drop", "options", "message"),
         [
-            (["id"], {}, "no column that names the system was found among .* Name it with --data.id_column"),
-            (["frame"], {}, "no column that numbers the moments .* --data.frame_column"),
-            (["entity"], {}, "no column that names the body .* --data.entity_column"),
-            (["x", "y", "z"], {}, "no column that holds a coordinate .* --data.position_columns"),
+            (["id"], {}, "no column that names the system was found among .* Name it with --data.id-column"),
+            (["frame"], {}, "no column that numbers the moments .* --data.frame-column"),
+            (["entity"], {}, "no column that names the body .* --data.entity-column"),
+            (["x", "y", "z"], {}, "no column that holds a coordinate .* --data.position-columns"),
             ([], {"id": "idd"}, "there is no column 'idd'. Did you mean 'id'"),
             ([], {"scalars": ["weight"]}, "there is no column 'weight'"),
-            ([], {"velocity": ["vx", "vy"]}, r"velocity_columns: got 2 \(vx, vy\), expected 3"),
+            ([], {"velocity": ["vx", "vy"]}, r"--data.velocity-columns: got 2 \(vx, vy\), expected 3"),
             ([], {"kept": ["part"]}, "there is no column 'part'"),
         ],
     )
@@ -408,6 +444,8 @@ class TestDataModule:
     @pytest.mark.parametrize(
         ("options", "message"),
         [
+            ({"frame_in": 1.0}, "--frame-in: the file holds the moments loc0 and loc1, and no frames"),
+            ({"frame_out": 1.0}, "--frame-out: the file holds the moments loc0 and loc1, and no frames"),
             ({"velocities": True}, "the velocities at the later moment are not known"),
             ({"batch_size": 0}, "data.batch_size: got 0"),
             ({"horizon": 0.0}, "data.horizon: got 0.0, expected a number above 0"),

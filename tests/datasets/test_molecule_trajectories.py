@@ -100,10 +100,10 @@ def test_references_from_single_atoms(tmp_path):
     ("frame", "message"),
     [
         (water(properties=ATOM), r"the frame has no 'forces'"),
-        (water("REF_energy=-3"), r"no 'energy'. It has 'REF_energy': choose with --data.energy_key"),
+        (water("REF_energy=-3"), r"no 'energy'. It has 'REF_energy': choose with --data.energy-key"),
         (
             water(properties=f"{ATOM}:REF_forces:R:3"),
-            r"no 'forces'. It has 'REF_forces': choose with --data.forces_key",
+            r"no 'forces'. It has 'REF_forces': choose with --data.forces-key",
         ),
         (water(force="nan"), r"the force on atom 1 is not finite"),
         (water("energy=nan"), r"an energy that is not finite"),

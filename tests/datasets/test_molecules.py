@@ -119,7 +119,7 @@ def test_gaps_and_rows_without_any_target(tmp_path):
 @pytest.mark.parametrize("graph", ["2d", "3d"])
 def test_unreadable_smiles(tmp_path, smiles, column, reason, graph):
     file = write_csv(tmp_path / "a.csv", smiles=[*SMILES[:5], smiles])
-    with pytest.raises(InputError, match=f"a.csv:7: {column} = .*({reason}).*on_error=skip"):
+    with pytest.raises(InputError, match=f"a.csv:7: {column} = .*({reason}).*--on-error skip"):
         load(file, graph=graph)
     data = load(file, graph=graph, on_error="skip")
     assert len(data.samples) == len(data.table) == 5

@@ -1,6 +1,7 @@
 """Trained models of moving bodies on files: predict, test, audit and demo."""
 
 import json
+import re
 import runpy
 from pathlib import Path
 
@@ -57,18 +58,28 @@ class TestPredict:
             str(tmp_path / "p.csv"),
         ]
         assert main(["dynamics", "predict", *words]) == 2
-        assert "new.npz:2: vel0[1] = 'nan': not a finite number" in capsys.readouterr().err
+        message = capsys.readouterr().err
+        assert (
+            "new.npz: system 1: vel0[1, 0, 0] = 'nan': not a finite number. Mend the file, or use --on-error" in message
+        )
         table = self.predict(dynamics_run, tmp_path / "new.npz", tmp_path / "p.csv", "--on-error", "skip")
         assert table["id"].value_counts().loc[0] == 3 and 1 not in set(table["id"])
         rejected = pd.read_csv(tmp_path / "p.csv.rejected.csv")
-        assert rejected["column"].tolist() == ["vel0[1]"]
+        assert rejected["column"].tolist() == ["vel0[1, 0, 0]"]
 
     @pytest.mark.parametrize(
         ("change", "message"),
         [
-            ({"charge": None}, "charge: got none, expected some as in the model's training file"),
-            ({"mass": np.ones((10, 5))}, "scalars: got mass, expected none"),
-            ({"loc0": np.zeros((10, 5, 2)), "vel0": np.zeros((10, 5, 2))}, "dim: got 2, expected 3"),
+            (
+                {"charge": None},
+                r"charge: there is none, and the model was trained with it. Add the array charge \[systems, bodies\]",
+            ),
+            ({"mass": np.ones((10, 5))}, "mass: the model was trained without it. Leave it out"),
+            ({"edges": np.ones((10, 5, 5))}, "edges: the model was trained without it. Leave it out"),
+            (
+                {"loc0": np.zeros((10, 5, 2)), "vel0": np.zeros((10, 5, 2))},
+                "got 2 coordinates per body, expected 3 as in the model's training file",
+            ),
         ],
     )
     def test_other_quantities_are_refused(self, dynamics_run, nbody, tmp_path, change, message):
@@ -86,13 +97,92 @@ class TestPredict:
         np.testing.assert_allclose(alone[0], pos[3], rtol=1e-4, atol=1e-5)
         with pytest.raises(InputError, match=r"charge: got shape \(5,\), expected \(10, 5\)"):
             dynamics.predict(loaded, test["loc0"], test["vel0"], test["charge"][0])
-        with pytest.raises(InputError, match="expected .systems, bodies, coordinates. twice"):
-            dynamics.predict(loaded, test["loc0"], test["vel0"][:, :2], test["charge"])
+        column, _ = dynamics.predict(loaded, test["loc0"], test["vel0"], test["charge"][..., None], device="cpu")
+        np.testing.assert_array_equal(column, pos)
+
+    @pytest.mark.parametrize(
+        ("change", "message"),
+        [
+            ({"pos": np.zeros((10, 5))}, r"pos: got shape \(10, 5\), expected \[systems, bodies, coordinates\]"),
+            ({"pos": np.zeros((0, 5, 3))}, "none of them 0"),
+            ({"vel": np.zeros((10, 2, 3))}, r"vel: got shape \(10, 2, 3\), expected \(10, 5, 3\)"),
+            ({"vel": np.full((10, 5, 3), np.nan)}, r"vel: got nan at \[0, 0, 0\], expected finite numbers"),
+            ({"charge": np.full((10, 5), np.inf)}, r"charge: got inf at \[0, 0\]"),
+            ({"charge": "plus"}, "charge: got str, expected an array of numbers"),
+            ({"charge": None}, "^charge: there is none, and the model was trained with it. Pass charge="),
+            ({"edges": np.zeros((10, 5, 5))}, "^edges: the model was trained without it"),
+            ({"edges": np.zeros((10, 5))}, r"edges: got shape \(10, 5\), expected \(10, 5, 5\)"),
+            ({"scalars": {"radius": np.zeros((10, 5))}}, "^radius: the model was trained without it"),
+            ({"pos": np.zeros((10, 5, 2)), "vel": np.zeros((10, 5, 2))}, "^pos: got 2 coordinates per body, expected"),
+        ],
+    )
+    def test_wrong_arrays_from_python(self, dynamics_run, nbody, change, message):
+        test = arrays_of(nbody)
+        arguments = {"pos": test["loc0"], "vel": test["vel0"], "charge": test["charge"]} | change
+        with pytest.raises(InputError, match=message):
+            dynamics.predict(dynamics_run.folder, **arguments, device="cpu")
+
+    def test_frames_of_a_file_without_any_are_refused(self, dynamics_run, nbody, tmp_path, capsys):
+        words = ["--model", str(dynamics_run.folder), "--data", str(nbody), "--frame-in", "3"]
+        assert main(["dynamics", "predict", *words, "--out", str(tmp_path / "p.csv")]) == 2
+        assert "--frame-in: the file holds the moments loc0 and loc1, and no frames" in capsys.readouterr().err
+        assert not (tmp_path / "p.csv").exists()
 
     def test_nothing_is_overwritten(self, dynamics_run, nbody, tmp_path):
         (tmp_path / "p.csv").write_text("precious")
         with pytest.raises(InputError, match="nothing is ever overwritten"):
             predict_file(str(dynamics_run.folder), str(nbody), str(tmp_path / "p.csv"))
+
+
+class TestKnownProperties:
+    """What else is known of bodies and pairs goes to the model from Python as from a file."""
+
+    SHORT = {"model": {"hidden_channels": 8, "num_layers": 1}, "trainer": {"max_epochs": 1}, "quiet": True}
+
+    def test_scalars(self, tmp_path):
+        rng = np.random.default_rng(0)
+        names = ["x", "y", "vx", "vy", "charge", "radius", "mass"]
+        rows = [
+            {"id": s, "frame": frame, "entity": k, **dict(zip(names, rng.normal(size=len(names)), strict=True))}
+            for s in range(20)
+            for frame in range(2)
+            for k in range(3)
+        ]
+        table = pd.DataFrame(rows)
+        table.to_csv(tmp_path / "a.csv", index=False)
+        data = {"scalar_columns": ["radius"]}
+        run = dynamics.fit(tmp_path / "a.csv", out=tmp_path / "run", data=data, **self.SHORT)
+        predict_file(str(run.folder), str(tmp_path / "a.csv"), str(tmp_path / "p.csv"), device="cpu", quiet=True)
+        now = {name: table.loc[table["frame"] == 0, name].to_numpy().reshape(20, 3) for name in names}
+        pos, vel = (np.stack([now[name] for name in pair], axis=2) for pair in (["x", "y"], ["vx", "vy"]))
+        arguments = {"charge": now["charge"], "mass": now["mass"], "device": "cpu"}
+        found, _ = dynamics.predict(run.folder, pos, vel, scalars={"radius": now["radius"]}, **arguments)
+        written = pd.read_csv(tmp_path / "p.csv")
+        np.testing.assert_allclose(found.reshape(-1, 2), written[["x_pred", "y_pred"]], rtol=1e-5, atol=1e-6)
+        other, _ = dynamics.predict(run.folder, pos, vel, scalars={"radius": 1 + now["radius"]}, **arguments)
+        assert np.abs(other - found).max() > 1e-6, "the model looks at it"
+        with pytest.raises(InputError, match="^radius: there is none, .* Pass scalars="):
+            dynamics.predict(run.folder, pos, vel, **arguments)
+        table.drop(columns="charge").to_csv(tmp_path / "b.csv", index=False)
+        with pytest.raises(InputError, match="charge: there is none, .* Add the column charge"):
+            predict_file(str(run.folder), str(tmp_path / "b.csv"), str(tmp_path / "q.csv"), device="cpu")
+        np.savez(tmp_path / "b.npz", loc0=pos, vel0=vel, charge=now["charge"], mass=now["mass"])
+        with pytest.raises(InputError, match="radius: there is none, .* Give a table; .npz files cannot hold it"):
+            predict_file(str(run.folder), str(tmp_path / "b.npz"), str(tmp_path / "q.csv"), device="cpu")
+
+    def test_edges(self, tmp_path):
+        rng = np.random.default_rng(0)
+        loc0, vel0, loc1 = rng.normal(size=(3, 20, 4, 3))
+        edges = rng.integers(0, 2, (20, 4, 4))
+        np.savez(tmp_path / "a.npz", loc0=loc0, vel0=vel0, loc1=loc1, edges=edges)
+        run = dynamics.fit(tmp_path / "a.npz", out=tmp_path / "run", **self.SHORT)
+        predict_file(str(run.folder), str(tmp_path / "a.npz"), str(tmp_path / "p.csv"), device="cpu", quiet=True)
+        found, _ = dynamics.predict(run.folder, loc0, vel0, edges=edges, device="cpu")
+        written = pd.read_csv(tmp_path / "p.csv")[["x_pred", "y_pred", "z_pred"]]
+        np.testing.assert_allclose(found.reshape(-1, 3), written, rtol=1e-5, atol=1e-6)
+        assert np.abs(dynamics.predict(run.folder, loc0, vel0, edges=1 - edges, device="cpu")[0] - found).max() > 1e-6
+        with pytest.raises(InputError, match="^edges: there is none, .* Pass edges="):
+            dynamics.predict(run.folder, loc0, vel0, device="cpu")
 
 
 class TestTest:
@@ -163,7 +253,15 @@ class TestFrames:
 
     def test_predict_and_test(self, trained, table, tmp_path):
         predict_file(str(trained), str(table), str(tmp_path / "p.csv"), quiet=True, device="cpu")
-        assert "error" not in pd.read_csv(tmp_path / "p.csv"), "a prediction asks for no later frame"
+        known = pd.read_csv(tmp_path / "p.csv")
+        assert list(known) == ["id", "entity", "x", "y", "x_pred", "y_pred", "error"], "the later frame is in the file"
+        assert known["error"].notna().all()
+        moments = pd.read_csv(table)
+        moments[moments["frame"] < 3].to_csv(tmp_path / "short.csv", index=False)
+        predict_file(str(trained), str(tmp_path / "short.csv"), str(tmp_path / "s.csv"), quiet=True, device="cpu")
+        unknown = pd.read_csv(tmp_path / "s.csv")
+        assert list(unknown) == ["id", "entity", "x_pred", "y_pred"], "a prediction asks for no later frame"
+        np.testing.assert_allclose(unknown["x_pred"], known["x_pred"], rtol=1e-5, atol=1e-6)
         metrics = dynamics.test(str(trained), str(table), quiet=True, device="cpu")
         assert metrics["test"]["mse"]["n"] == 24
         moved = dynamics.test(str(trained), str(table), frame_in=1, frame_out=3, quiet=True, device="cpu")
@@ -206,8 +304,16 @@ def test_help_names_the_options(capsys):
     with pytest.raises(SystemExit):
         main(["dynamics", "fit", "--help"])
     text = capsys.readouterr().out
-    for option in ("--data FILE", "--data.frame_in", "--model.name", "--trainer.max_epochs", "dynamics-nbody"):
+    for option in ("--data FILE", "--data.frame-in", "--model.name", "--trainer.max-epochs", "dynamics-nbody"):
         assert option in text
+
+
+@pytest.mark.parametrize("task", ["dynamics", "molecules"])
+@pytest.mark.parametrize("verb", ["fit", "audit", "test", "predict"])
+def test_help_spells_options_in_one_way(task, verb, capsys):
+    with pytest.raises(SystemExit):
+        main([task, verb, "--help"])
+    assert re.findall(r"(?<![\w-])--[\w.-]*_[\w.-]*", capsys.readouterr().out) == []
 
 
 def test_the_example_runs(capsys, monkeypatch, tmp_path):

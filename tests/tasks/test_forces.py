@@ -218,7 +218,7 @@ def test_test_with_other_keys(trained, tmp_path):
         atoms.info["REF_energy"], atoms.arrays["REF_forces"] = atoms.get_potential_energy(), atoms.get_forces()
         atoms.calc = None
     ase.io.write(tmp_path / "b.xyz", some)
-    with pytest.raises(InputError, match="choose with --data.energy_key"):
+    with pytest.raises(InputError, match="choose with --data.energy-key"):
         molecules.test(str(run.folder), str(tmp_path / "b.xyz"), quiet=True)
     keys = {"energy_key": "REF_energy", "forces_key": "REF_forces"}
     metrics = molecules.test(str(run.folder), str(tmp_path / "b.xyz"), quiet=True, **keys)

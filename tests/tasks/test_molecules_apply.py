@@ -159,7 +159,7 @@ class TestPredict:
             ("p.txt", {}, r"got the suffix '.txt', expected .csv or .parquet"),
             ("there.csv", {}, "exists; nothing is ever overwritten"),
             ("nowhere/p.csv", {}, "the folder .*nowhere does not exist"),
-            ("p.csv", {"chunk_size": 0}, "--chunk_size: got 0"),
+            ("p.csv", {"chunk_size": 0}, "--chunk-size: got 0"),
         ],
     )
     def test_out(self, trained, tmp_path, out, options, message):

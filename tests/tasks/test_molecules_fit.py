@@ -203,7 +203,7 @@ class TestBadInput:
         assert sum(len(split[part]) for part in ("train", "valid", "test")) == 17
 
     def test_a_training_that_diverges_says_so(self, table, tmp_path):
-        with pytest.raises(InputError, match="the training diverged. Lower --model.learning_rate"):
+        with pytest.raises(InputError, match="the training diverged. Lower --model.learning-rate"):
             fit(table, tmp_path / "run", model={"learning_rate": 1e30}, trainer={"gradient_clip_val": None})
 
     def test_a_full_disk_leaves_a_run_that_can_be_resumed(self, table, tmp_path, monkeypatch):

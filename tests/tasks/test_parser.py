@@ -16,10 +16,10 @@ def parse(*words: str):
     [
         (
             ["--model.hiden_channels", "4"],
-            r"Unknown option --model.hiden_channels. Did you mean --model.hidden_channels",
+            r"Unknown option --model.hiden-channels. Did you mean --model.hidden-channels",
         ),
-        (["--trainer.max_epoch=4"], r"Unknown option --trainer.max_epoch. Did you mean --trainer.max_epochs"),
-        (["--xyzzy-42"], r"Unknown option --xyzzy_42\. All options: geoattn molecules fit --help"),
+        (["--trainer.max_epoch=4"], r"Unknown option --trainer.max-epoch. Did you mean --trainer.max-epochs"),
+        (["--xyzzy-42"], r"Unknown option --xyzzy-42\. All options: geoattn molecules fit --help"),
         (["--model.hidden", "4"], r"Unknown option --model.hidden."),  # no silent abbreviation
         (["stray"], r"Unexpected argument 'stray'"),
         (["--model.hidden_channels", "wide"], r"model.hidden_channels: got 'wide', expected int"),
