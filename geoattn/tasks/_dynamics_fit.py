@@ -22,7 +22,7 @@ from geoattn.tasks._dynamics_evaluate import (
     predict_systems,
     prediction_table,
 )
-from geoattn.tasks._dynamics_module import DynamicsModule
+from geoattn.tasks._dynamics_module import DynamicsModule, own_options
 from geoattn.tasks._dynamics_report import Findings, write_fit_report
 from geoattn.tasks._fit import (
     ABOUT_THE_CALL,
@@ -104,11 +104,11 @@ def fit_config(options: Mapping[str, Any], command: str) -> Run:
     """Train, measure and write everything, from complete options."""
     config = {name: value for name, value in options.items() if name not in ABOUT_THE_CALL}
     check_members(config)
-    config = merged(config, {"data": {"file": str(Path(config["data"]["file"]).absolute())}})
+    config = own_options(merged(config, {"data": {"file": str(Path(config["data"]["file"]).absolute())}}))
     folder = RunFolder.at(TASK, options["out"], resume=options["resume"])
     quiet = options["quiet"]
     if options["resume"]:
-        refuse_other_options(folder.path, config)
+        refuse_other_options(folder.path, config, own_options)
         if (folder.path / "report.html").is_file():
             say(f"The run in {folder.path} is finished: nothing to resume.", quiet=quiet)
             finished = from_pretrained(folder.path / "model")

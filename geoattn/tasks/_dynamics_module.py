@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 import lightning
@@ -23,6 +23,25 @@ Loss = Literal["mse", "l1", "huber", "log"]
 
 LOG_LOSS_SCALE = 1e-4
 """Mean squared error, in the model's units, above which the log loss grows as the logarithm."""
+
+ONLY_FOR = {
+    "num_layers": ("egnn", "se3_transformer"),
+    "velocity": ("egnn",),
+    "pos_aggr": ("egnn",),
+    "lmax": ("se3_transformer",),
+    "num_heads": ("se3_transformer",),
+    "reflections": ("se3_transformer",),
+    "steps": ("integrator",),
+    "eval_steps": ("integrator",),
+}
+"""Options that are none of every model -> the models that have them."""
+
+
+def own_options(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of a fit without those that are none of its model's, which would say nothing about the run."""
+    options = config["model"]
+    own = {key: value for key, value in options.items() if options["name"] in ONLY_FOR.get(key, (options["name"],))}
+    return {**config, "model": own}
 
 
 class DynamicsModule(lightning.LightningModule):

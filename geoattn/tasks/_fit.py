@@ -149,11 +149,20 @@ def _value_of(option: str, arguments: list[str]) -> str | None:
     return next((value for word, value in pairwise(arguments) if word == option), None)
 
 
-def refuse_other_options(path: Path, config: Mapping[str, Any]) -> None:
-    """A run goes on with the options that it began with."""
+def refuse_other_options(
+    path: Path, config: Mapping[str, Any], compared: Callable[[Mapping[str, Any]], dict[str, Any]] = dict
+) -> None:
+    """A run goes on with the options that it began with.
+
+    Args:
+        path: of the run.
+        config: the options now.
+        compared: what of the stored options is to be compared; a run of an earlier version may have stored more.
+    """
     stored = read_config(path)
     if stored is None:
         return
+    stored = compared(stored)
     changed = differences(stored, config)
     if changed:
         was, now = (_at(options, changed[0]) for options in (stored, config))
@@ -257,7 +266,7 @@ def _train_one(
             raise KeyboardInterrupt from None
     if not keeper.best_weights:
         raise InputError(
-            "the validation loss was never a number: the training diverged. Lower --model.learning_rate, or look for "
+            "the validation loss was never a number: the training diverged. Lower --model.learning-rate, or look for "
             "extreme values among the targets."
         )
     _averaged(module).load_state_dict(keeper.best_weights)

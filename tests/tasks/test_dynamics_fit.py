@@ -2,15 +2,18 @@
 
 import json
 import math
+import re
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+import yaml
 
 from geoattn.errors import InputError
 from geoattn.tasks import dynamics
 from geoattn.tasks._dynamics_fit import fit_parser
+from geoattn.tasks._dynamics_module import ONLY_FOR, DynamicsModule
 from geoattn.tasks._parser import UsageError, recipe_names, recipe_path
 from geoattn.tasks._run import read_config
 
@@ -71,6 +74,13 @@ class TestFit:
         )
         assert again.metrics["test"] == dynamics_run.metrics["test"], "the same options give the same numbers"
 
+    def test_config_and_report_hold_the_options_of_the_model_alone(self, dynamics_run):
+        own = set(read_config(dynamics_run.folder)["model"])
+        assert {"name", "hidden_channels", "num_layers", "velocity", "pos_aggr", "loss"} <= own
+        assert not own & {"lmax", "num_heads", "reflections", "steps", "eval_steps"}
+        report = (dynamics_run.folder / "report.html").read_text()
+        assert "pos_aggr" in report and "eval_steps" not in report
+
     def test_report(self, dynamics_run):
         text = (dynamics_run.folder / "report.html").read_text()
         for heading in (
@@ -99,6 +109,12 @@ class TestFit:
 
 
 class TestOptions:
+    def test_the_models_of_an_option_are_those_that_its_help_names(self):
+        """``lmax: se3_transformer: highest degree.`` is an option of that model alone."""
+        models = "egnn|se3_transformer|integrator"
+        found = re.findall(rf"^ +(\w+): ((?:(?:{models})(?:, )?)+):", DynamicsModule.__doc__, re.MULTILINE)
+        assert {option: tuple(names.split(", ")) for option, names in found} == ONLY_FOR
+
     def test_every_recipe_parses(self):
         names = recipe_names("dynamics")
         assert {"dynamics-demo", "dynamics-nbody", "dynamics-nbody-egnn", "dynamics-nbody-se3"} <= set(names)
@@ -190,6 +206,18 @@ class TestResume:
         first, second = (pd.read_csv(r.folder / "metrics.csv")[columns] for r in (whole, resumed))
         pd.testing.assert_frame_equal(first, second, check_exact=True)
         assert dynamics.fit(nbody, out=tmp_path / "run", resume=True, quiet=True).metrics == whole.metrics
+
+    def test_a_run_whose_config_has_the_options_of_all_models(self, nbody, tmp_path):
+        """As earlier versions wrote it."""
+        run = fit(nbody, tmp_path / "run", trainer={"max_epochs": 1})
+        config = read_config(run.folder)
+        config["model"] |= {"lmax": 3, "steps": 100}
+        (run.folder / "config.yaml").write_text(yaml.safe_dump(config))
+        (run.folder / "report.html").unlink()
+        resumed = dynamics.fit(nbody, out=run.folder, resume=True, quiet=True)
+        assert resumed.metrics == run.metrics
+        with pytest.raises(InputError, match="--resume: model.pos_aggr was 'mean'"):
+            dynamics.fit(nbody, out=run.folder, resume=True, quiet=True, model={"pos_aggr": "sum"})
 
     def test_other_options_and_other_data_are_refused(self, nbody, dynamics_run, tmp_path):
         with pytest.raises(InputError, match="--resume: model.num_layers was 2 .* now it is 3"):
