@@ -13,7 +13,7 @@ import pytest
 from geoattn._optional import require
 
 ROOT = Path(__file__).parents[1]
-OPTIONAL = {"ase", "open3d", "ray", "rdkit", "triton", "vesin"}
+OPTIONAL = {"ase", "open3d", "rapidfuzz", "ray", "rdkit", "tidytcells", "triton", "vesin"}
 
 
 def imported(code: str) -> set[str]:
@@ -58,7 +58,7 @@ def test_every_imported_package_is_declared():
     """Nothing may be there only because something else happens to bring it."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    declared = [*project["dependencies"], *extras["molecules"], *extras["gpu"]]
+    declared = [*project["dependencies"], *extras["molecules"], *extras["tcr"], *extras["gpu"]]
     names = {_normal(re.match(r"[\w.-]+", text).group()) for text in declared}
     distributions = packages_distributions()
     used = set()
