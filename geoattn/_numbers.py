@@ -12,6 +12,7 @@ _LOWER_IS_BETTER = frozenset(
         "mae", "rmse", "mse", "energy_mae", "force_mae", "min_ade_20", "min_fde_20", "median_system_mse",
         "median_coordinate_se", "velocity_mse", "velocity_rmse", "velocity_median_system_mse",
         "velocity_median_coordinate_se", "energy_mae_per_atom", "energy_rmse", "force_rmse", "stress_mae",
+        "ece", "brier",
     }
 )  # fmt: skip
 _NAMES = {
@@ -23,6 +24,8 @@ _NAMES = {
     "roc_auc": "ROC AUC",
     "pr_auc": "PR AUC",
     "macro_roc_auc": "macro ROC AUC",
+    "ece": "calibration error",
+    "brier": "Brier score",
     "energy_mae": "energy MAE",
     "force_mae": "force MAE",
     "energy_mae_per_atom": "energy MAE per atom",

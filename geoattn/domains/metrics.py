@@ -16,7 +16,7 @@ from geoattn.errors import ShapeError
 Entry = dict[str, Any]
 """``{"value": float | None, "ci95": [low, high] | None, "n": int}``; without a value also ``"reason"``."""
 
-HIGHER_IS_BETTER = frozenset({"r2", "pearson", "roc_auc", "pr_auc", "accuracy"})
+HIGHER_IS_BETTER = frozenset({"r2", "pearson", "roc_auc", "pr_auc", "macro_roc_auc", "accuracy"})
 _ELEMENTS_AT_ONCE = 4_000_000
 
 
