@@ -44,6 +44,14 @@ def peptide_smiles(epitope: Epitope) -> str:
     return require("rdkit.Chem", "tcr").MolToSmiles(peptide(epitope))
 
 
+def peptide_to_spell(epitope: Epitope) -> Any:
+    """The molecule of an epitope, read from its SMILES, for `random_smiles`.
+
+    RDKit inverts chirality in about one of six random SMILES of a molecule that was made from a sequence.
+    """
+    return require("rdkit.Chem", "tcr").MolFromSmiles(peptide_smiles(epitope))
+
+
 def random_smiles(mol: Any, seed: int) -> str:
     """A random spelling of a molecule: another first atom, another order of branches; the same for the same seed."""
     return require("rdkit.Chem", "tcr").MolToRandomSmilesVect(mol, 1, randomSeed=seed)[0]

@@ -13,7 +13,7 @@ from geoattn.domains.records import RecordError
 from geoattn.domains.tcr import amino_acids, smiles_tokens
 from geoattn.domains.tcr.augment import Augment, reverse_rows
 from geoattn.domains.tcr.batch import PairBatch, Sequences
-from geoattn.domains.tcr.epitope_graph import epitope_graph, peptide, peptide_smiles
+from geoattn.domains.tcr.epitope_graph import epitope_graph, peptide_smiles, peptide_to_spell
 from geoattn.domains.tcr.records import Epitope, Pair, Receptor
 from geoattn.errors import InputError, nearest_hint
 
@@ -176,7 +176,7 @@ class Featurizer:
         if epitope not in self._molecules:
             if len(self._molecules) >= _MOST_EPITOPES:
                 self._molecules.clear()
-            self._molecules[epitope] = peptide(epitope)
+            self._molecules[epitope] = peptide_to_spell(epitope)
         return self._molecules[epitope]
 
 
