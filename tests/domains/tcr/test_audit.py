@@ -1,6 +1,7 @@
 import time
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from rapidfuzz.distance import Levenshtein
@@ -83,6 +84,7 @@ def test_negatives_that_give_the_label_away():
     assert report["test"]["epitope_rate_auc"] is None
 
 
+@pytest.mark.slow
 def test_twenty_thousand_beside_twenty_thousand_take_seconds():
     rng = np.random.default_rng(0)
     letters = np.array(list("ACDEFGHIKLMNPQRSTVWY"))
