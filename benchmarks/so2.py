@@ -179,6 +179,7 @@ def degrees(arguments: argparse.Namespace) -> list[dict[str, Any]]:
 def step(arguments: argparse.Namespace) -> list[dict[str, Any]]:
     """A training step of ``--atoms`` atoms by their number of neighbours; memory beside the number of edges."""
     options = {"channels": arguments.channels, "num_layers": arguments.layers, "lmax": 3, "cutoff": 6.0}
+    options["max_edges"] = arguments.max_edges
     rows = []
     for degree in (10, 20, 30):
         system = atoms(arguments.atoms, degree, arguments.device)
@@ -212,6 +213,7 @@ def main() -> None:
     parser.add_argument("what", choices=list(runs))
     for name, value in (("lmax", 4), ("channels", 32), ("edges", 8000), ("atoms", 2000), ("layers", 3), ("repeats", 3)):
         parser.add_argument(f"--{name}", type=int, default=value)
+    parser.add_argument("--max-edges", type=int, help="step: edges worked on at a time; all if left out")
     parser.add_argument("--energies", action="store_true", help="step: energies alone, no forces")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--device", default="cpu")

@@ -31,6 +31,7 @@ ONLY_FOR = {
     "lmax": ("se3_transformer",),
     "num_heads": ("se3_transformer",),
     "reflections": ("se3_transformer",),
+    "kernel": ("se3_transformer",),
     "steps": ("integrator",),
     "eval_steps": ("integrator",),
 }
@@ -60,6 +61,7 @@ class DynamicsModule(lightning.LightningModule):
         lmax: se3_transformer: highest degree.
         num_heads: se3_transformer: attention heads.
         reflections: se3_transformer: equivariant under reflections too.
+        kernel: se3_transformer: full kernels as published, or the cheaper depthwise or so2.
         steps: integrator: steps in time while training.
         eval_steps: integrator: steps in time otherwise.
         loss: mse, l1 or huber of the coordinates, or log, the mean over systems of log(1 + mse / 1e-4), which a few
@@ -81,6 +83,7 @@ class DynamicsModule(lightning.LightningModule):
         lmax: int = 3,
         num_heads: int = 1,
         reflections: bool = False,
+        kernel: Literal["full", "depthwise", "so2"] = "full",
         steps: int = 100,
         eval_steps: int = 1000,
         loss: Loss = "mse",
@@ -107,7 +110,12 @@ class DynamicsModule(lightning.LightningModule):
             self.network = PairForceIntegrator(**inputs, steps=steps, eval_steps=eval_steps)
         elif name == "se3_transformer":
             self.network = SE3TransformerDynamics(
-                **inputs, num_layers=num_layers, lmax=lmax, num_heads=num_heads, reflections=reflections
+                **inputs,
+                num_layers=num_layers,
+                lmax=lmax,
+                num_heads=num_heads,
+                reflections=reflections,
+                kernel=kernel,
             )
         else:
             self.network = EGNNDynamics(**inputs, num_layers=num_layers, velocity=velocity, pos_aggr=pos_aggr)
