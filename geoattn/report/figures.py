@@ -286,6 +286,7 @@ def bars(
     label: str = "",
     unit: str = "",
     highlight: int | None = 0,
+    reference: float | None = None,
 ) -> Figure:
     """One horizontal bar per model, in the order given, with its value and its interval.
 
@@ -296,6 +297,7 @@ def bars(
         label: what is compared, e.g. ``"RMSE"``.
         unit: its unit.
         highlight: which bar is the model of this report; None for none.
+        reference: a value drawn as a dashed line, e.g. what guessing reaches.
     """
     value = np.asarray(values, dtype=float).reshape(-1)
     ends = np.full((value.size, 2), np.nan) if intervals is None else np.asarray(intervals, dtype=float)
@@ -313,6 +315,8 @@ def bars(
     shown = np.where(np.isfinite(ends), ends, value[:, None])
     for k in position[np.isfinite(ends).any(axis=1) & np.isfinite(value)]:
         axes.plot(shown[k], [k, k], color=INK, linewidth=1.3, marker="|", markersize=6)
+    if reference is not None:
+        axes.axvline(reference, color=GREY, linewidth=1, linestyle="--")
     edge = np.nanmax(np.where(np.isfinite(shown), shown, 0), axis=1, initial=0)
     for k in range(value.size):
         axes.annotate(

@@ -161,6 +161,11 @@ def test_bars_show_values_intervals_and_gaps():
     assert axes.yaxis_inverted()
 
 
+def test_bars_beside_a_reference():
+    (line,) = figures.bars(["a"], [0.7], reference=0.5).axes[0].lines
+    assert tuple(line.get_xdata()) == (0.5, 0.5)
+
+
 @pytest.mark.parametrize("values", [[], [NAN], [0.0, 0.0], [-1.0, 2.0], [1e9], [INF, 1.0]])
 def test_bars_of_anything(values):
     figure_svg(figures.bars([f"model {k} with a very long name indeed" for k in range(len(values))], values))

@@ -38,16 +38,15 @@ class Baseline(ABC):
 class EpitopePrior(Baseline):
     """The share of positive training pairs of the epitope, whatever the receptor.
 
-        An epitope without a training pair gets the share among all of them. What a model scores above this it owes to the
-        receptor.
+    An epitope without a training pair gets the share among all of them. What a model scores above this it owes to
+    the receptor.
 
-        Example:
-            >>> from geoattn.domains.tcr.edit_distance import EditDistances
-    from geoattn.domains.tcr.records import Epitope
-            >>> pair = lambda epitope, label=None: Pair("", Receptor("CASSF"), Epitope(epitope), label)
-            >>> train = [pair("GILGFVFTL", 1), pair("GILGFVFTL", 0), pair("NLVPMVATV", 1), pair("NLVPMVATV", 1)]
-            >>> EpitopePrior().fit(train).predict([pair("GILGFVFTL"), pair("ELAGIGILTV")])
-            array([0.5 , 0.75])
+    Example:
+        >>> from geoattn.domains.tcr.records import Epitope
+        >>> pair = lambda epitope, label=None: Pair("", Receptor("CASSF"), Epitope(epitope), label)
+        >>> train = [pair("GILGFVFTL", 1), pair("GILGFVFTL", 0), pair("NLVPMVATV", 1), pair("NLVPMVATV", 1)]
+        >>> EpitopePrior().fit(train).predict([pair("GILGFVFTL"), pair("ELAGIGILTV")])
+        array([0.5 , 0.75])
     """
 
     name, description = "epitope_prior", "positive rate of the epitope in training; the receptor is ignored"

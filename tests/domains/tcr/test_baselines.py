@@ -111,7 +111,7 @@ def test_what_every_baseline_does(model):
     with pytest.raises(InputError, match="got none, expected at least one"):
         model.fit([])
     with pytest.raises(InputError, match="'3' has no label"):
-        model.fit(train[:3] + [pairs_of(rng, 4, labelled=False)[3]])
+        model.fit([*train[:3], pairs_of(rng, 4, labelled=False)[3]])
     one_class = [Pair("", pair.receptor, pair.epitope, 1) for pair in train]
     assert model.fit(one_class).predict(test).tolist() == [1.0] * 5
     assert model.name and model.description
