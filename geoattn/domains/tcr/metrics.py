@@ -93,7 +93,7 @@ def per_epitope(
         row = {"epitope": name, "n_pos": n_pos, "n_neg": n_neg}
         row |= {"train_pos": int(train_pos.get(name, 0)), "seen": name in seen.index}
         for metric in ("roc_auc", "pr_auc"):
-            entry = _entry(aucs[metric], 1) if aucs else {"value": np.nan, "ci95": None}
+            entry: Entry = _entry(aucs[metric], 1) if aucs else {"value": np.nan, "ci95": None}
             low, high = entry["ci95"] or (np.nan, np.nan)
             row |= {metric: entry["value"], f"{metric}_low": low, f"{metric}_high": high}
         rows.append(row)
