@@ -13,6 +13,7 @@ from geoattn.errors import GeoattnError, InputError, nearest_hint
 TASKS = {
     "molecules": "properties of molecules and structures: regression, classification, energies",
     "dynamics": "motion of interacting bodies: where they are, and how fast they move, after some time",
+    "tcr": "which T-cell receptors bind which epitopes, beside baselines that keep the score honest",
 }
 VERBS = {
     "demo": "the whole way on data the package makes: two minutes on two cores",

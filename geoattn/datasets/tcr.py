@@ -11,7 +11,7 @@ from typing import Any, Literal
 import lightning
 import numpy as np
 import pandas as pd
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Sampler
 from torch_geometric.data import Data
 
 from geoattn.datasets.rejections import OnError, Rejections
@@ -19,11 +19,12 @@ from geoattn.datasets.sampler import EpochShuffle
 from geoattn.datasets.splits import PARTS, Split, split_column
 from geoattn.datasets.tcr_chunks import Chunk, read_chunks
 from geoattn.datasets.tcr_columns import Anchors, TCRColumns
-from geoattn.datasets.tcr_epochs import EpochOrder, EpochPairs
+from geoattn.datasets.tcr_epochs import EpochOrder, FreshNegatives
 from geoattn.datasets.tcr_files import PairReader
 from geoattn.datasets.tcr_pairs import table_of, usable, without_repeats
 from geoattn.datasets.tcr_splits import split_pairs
 from geoattn.domains.tcr.augment import Augment
+from geoattn.domains.tcr.batch import PairBatch
 from geoattn.domains.tcr.featurize import Featurizer, make_preprocess
 from geoattn.domains.tcr.negatives import draw_negatives
 from geoattn.domains.tcr.records import Epitope, Pair, Receptor
@@ -56,7 +57,9 @@ class TCRData(lightning.LightningDataModule):
             alone), frequency (as many per epitope as it has binders), background (receptors of a file).
         negatives_ratio: negatives per binder, for those that are drawn.
         background: file of receptors for negatives=background; a column with CDR3s, anchors as in ``anchors``.
-        resample_negatives: draw new negatives of the training part in every epoch; valid and test stay as they are.
+        fresh_negatives: so many negatives per binder are drawn anew in every epoch and take the place of the training
+            part's own, with epitopes as frequent as among those; valid and test stay as they are. 0: train on the part
+            as it is.
         split: tcr, epitope, both, study, column:NAME, column:NAME=VALUE, file:PATH (ids) or kfold:K:I.
         split_seed: seed of everything drawn for the split, and of negatives.
         val_fraction: share of the validation part.
@@ -105,7 +108,7 @@ class TCRData(lightning.LightningDataModule):
         negatives: Negatives = "given",
         negatives_ratio: int = 1,
         background: str | None = None,
-        resample_negatives: bool = False,
+        fresh_negatives: int = 0,
         split: str = "tcr",
         split_seed: int = 0,
         val_fraction: float = 0.1,
@@ -133,12 +136,15 @@ class TCRData(lightning.LightningDataModule):
         )
         self.kinds: dict[str, Any] = {"tcr": tcr, "epitope": epitope}
         self.negatives, self.negatives_ratio, self.background = negatives, negatives_ratio, background
-        self.resample_negatives = resample_negatives
+        self.fresh_negatives = fresh_negatives
         self.split_spec, self.split_seed, self.cluster = split, split_seed, cluster
         self.val_fraction, self.test_fraction = val_fraction, test_fraction
         self.augment, self.batch_size, self.num_workers, self.seed = augment, batch_size, num_workers, seed
-        if resample_negatives and negatives == "given":
-            raise InputError("resample_negatives: the negatives are given. Say with --data.negatives how to draw them.")
+        if fresh_negatives < 0 or (fresh_negatives and negatives == "background"):
+            raise InputError(
+                f"fresh_negatives: got {fresh_negatives} with negatives={negatives}, expected 0 or more, and 0 for "
+                "background, whose receptors are used once."
+            )
         if (negatives == "background") != (background is not None):
             raise InputError("background: name the file of receptors if and only if negatives=background.")
         make_preprocess(**self.kinds, smiles_vocabulary=[])  # a kind that does not exist shows before the reading
@@ -177,6 +183,11 @@ class TCRData(lightning.LightningDataModule):
         self.positives = {part: [pairs[row] for row in self.split[part]] for part in PARTS}
         if self.negatives != "given":
             self._add_negatives(pairs)
+        if self.fresh_negatives:
+            self.notes.append(
+                f"In training, {self.fresh_negatives} negatives per binder were drawn anew in every epoch, with "
+                "epitopes as frequent as among the negatives of the training part, which they replace."
+            )
         self.table = table_of(pairs, split_column(self.split_spec))
         self.pairs = pairs
         self.preprocess = self._preprocess()
@@ -184,11 +195,19 @@ class TCRData(lightning.LightningDataModule):
     def train_dataloader(self) -> DataLoader:
         """Batches of the training part in an order drawn from ``(seed, epoch)``."""
         augment = Augment(self.seed) if self.augment else None
-        if not self.resample_negatives:
-            pairs = self.part("train")
+        pairs = self.part("train")
+        if not self.fresh_negatives:
             return self._loader(pairs, EpochShuffle(len(pairs), self.seed), augment)
-        fresh = EpochPairs(self.positives["train"], partial(self._draw, "train"))
-        return self._loader(fresh, EpochOrder(len(fresh), self.seed), augment)
+        known = {(pair.receptor.cdr3, pair.epitope.sequence) for pair in self.pairs if pair.label == 1}
+        groups = FreshNegatives(pairs, self.fresh_negatives, known, self.seed)
+        return DataLoader(
+            groups,
+            batch_size=max(1, self.batch_size // (1 + self.fresh_negatives)),
+            sampler=EpochOrder(len(groups), self.seed),
+            collate_fn=partial(_collate_groups, Featurizer(self.preprocess, augment)),
+            num_workers=self.num_workers,
+            persistent_workers=self.num_workers > 0,
+        )
 
     def val_dataloader(self) -> DataLoader:
         """Batches of the validation part, in the order of the file."""
@@ -206,9 +225,15 @@ class TCRData(lightning.LightningDataModule):
         """The pairs of one part of the split: train, valid or test."""
         return [self.pairs[row] for row in self.split[name]]
 
+    def share_of_binders(self, part: str) -> float:
+        """Of the pairs that are trained on, or that the part has."""
+        if part == "train" and self.fresh_negatives:
+            return 1 / (1 + self.fresh_negatives)
+        return float(np.mean([pair.label == 1 for pair in self.part(part)]))
+
     def _loader(
         self,
-        pairs: Sequence[Pair] | Dataset[Pair],
+        pairs: Sequence[Pair],
         sampler: Sampler[int] | None = None,
         augment: Augment | None = None,
     ) -> DataLoader:
@@ -243,24 +268,23 @@ class TCRData(lightning.LightningDataModule):
         self._pools = self._background_pools({pair.receptor.cdr3 for pair in pairs})
         for part in PARTS:
             try:
-                drawn = self._draw(part, 0)
+                drawn = self._draw(part)
             except InputError as error:
                 raise InputError(f"{self.file}: the {part} part of split {self.split_spec!r}: {error}") from error
             self.split[part].extend(range(len(pairs), len(pairs) + len(drawn)))
             pairs.extend(drawn)
-        often = "anew in every epoch for training" if self.resample_negatives else "once"
         self.notes.append(
             f"Negatives were drawn within each part (negatives={self.negatives}, {self.negatives_ratio} per binder, "
-            f"seed {self.split_seed}, {often}); none is a known binder of any part. They are not measured non-binders."
+            f"seed {self.split_seed}); none is a known binder of any part. They are not measured non-binders."
         )
 
-    def _draw(self, part: str, epoch: int) -> list[Pair]:
+    def _draw(self, part: str) -> list[Pair]:
         assert self.negatives != "given"
         drawn = draw_negatives(
             self.positives[part],
             self.negatives,
             self.negatives_ratio,
-            [self.split_seed, PARTS.index(part), epoch],
+            [self.split_seed, PARTS.index(part)],
             known=self._binders,
             background=self._pools[part],
         )
@@ -304,8 +328,12 @@ class TCRData(lightning.LightningDataModule):
                 sequence: {"positives": counts[sequence, 1], "negatives": counts[sequence, 0]}
                 for sequence in sorted(epitopes)
             },
-            "negatives": {"scheme": self.negatives, "ratio": self.negatives_ratio, "resample": self.resample_negatives},
+            "negatives": {"scheme": self.negatives, "ratio": self.negatives_ratio, "fresh": self.fresh_negatives},
         }
+
+
+def _collate_groups(featurizer: Featurizer, groups: Sequence[Sequence[Pair]]) -> PairBatch:
+    return featurizer.collate([pair for group in groups for pair in group])
 
 
 def _size(epitope: Any) -> int:

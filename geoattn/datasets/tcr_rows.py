@@ -150,6 +150,23 @@ def imgt_name(column: str, text: str, kind: str) -> str:
     return name
 
 
+def receptor_of(cdr3: str, v: str = "", j: str = "", *, full: bool) -> Receptor:
+    """A receptor from its parts, checked as those of a file are.
+
+    Args:
+        cdr3: with anchors.
+        v, j: names of the genes; needed for ``full``.
+        full: make the variable domain too.
+
+    Raises:
+        RecordError: a sequence or a name that cannot be used.
+    """
+    _check_anchors("cdr3", checked_protein("cdr3", cdr3))
+    v = imgt_name("v", v, "TRBV") if v else ""
+    j = imgt_name("j", j, "TRBJ") if j else ""
+    return Receptor(cdr3, v, j, *(full_chain(v, j, cdr3) if full else ()))
+
+
 def check_first_rows(path: Path, layout: Layout, anchors: Anchors | None, rows: Sequence[Sequence[str]]) -> Anchors:
     """What the first rows say about the options: whether CDR3s have anchors is asked for, never guessed.
 

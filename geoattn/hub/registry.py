@@ -20,6 +20,7 @@ MODEL_CLASSES: dict[str, str] = {
     "molecules/equiformer-v2-potential": "geoattn.domains.molecules.equiformer_potential:EquiformerV2Potential",
     "molecules/graph-attention": "geoattn.domains.molecules.graph_attention_model:GraphAttentionModel",
     "tcr/titan": "geoattn.domains.tcr.titan_model:Titan",
+    "tcr/titan-masked": "geoattn.domains.tcr.titan_masked_model:TitanMasked",
 }
 
 

@@ -37,8 +37,9 @@ if TYPE_CHECKING:  # a task imports no other task's data
     from geoattn.datasets.dynamics import DynamicsData
     from geoattn.datasets.molecule_trajectories import TrajectoryData
     from geoattn.datasets.molecules import MoleculesData
+    from geoattn.datasets.tcr import TCRData
 
-    Data = DynamicsData | MoleculesData | TrajectoryData
+    Data = DynamicsData | MoleculesData | TrajectoryData | TCRData
 
 ABOUT_THE_CALL = ("recipe", "out", "resume", "quiet")
 """Options that say how to run, not what is trained; they are not written to ``config.yaml``."""
@@ -199,7 +200,13 @@ class Trained:
 
 
 def train_members(
-    folder: RunFolder, config: Mapping[str, Any], data: Data, make_module: MakeModule, shown: str, quiet: bool
+    folder: RunFolder,
+    config: Mapping[str, Any],
+    data: Data,
+    make_module: MakeModule,
+    shown: str,
+    quiet: bool,
+    baseline: str | None = None,
 ) -> Trained:
     """Train what is not trained yet.
 
@@ -210,19 +217,22 @@ def train_members(
         make_module: a new network with its training, from the current random state.
         shown: the metric to show beside the losses, by its logged name.
         quiet: no progress.
+        baseline: its name, where the network is one that stands beside the model; its history is not written.
     """
     members: list[nn.Module] = []
     histories: list[pd.DataFrame] = []
     best_epochs: list[int] = []
 
     def write_history(running: pd.DataFrame) -> None:
-        folder.write_table("metrics.csv", pd.concat([*histories, running]))
+        if baseline is None:
+            folder.write_table("metrics.csv", pd.concat([*histories, running]))
 
     for k in range(config["ensemble"]):
         seed = config["seed"] + k
-        label = f"Member {k + 1} of {config['ensemble']}" if config["ensemble"] > 1 else "Training"
+        checkpoint = folder.path / "checkpoints" / f"{baseline or 'seed'}-{seed}.ckpt"
+        label = baseline or (f"Member {k + 1} of {config['ensemble']}" if config["ensemble"] > 1 else "Training")
         module, keeper, device = _train_one(
-            folder, config, data, make_module, shown, seed, None if quiet else label, write_history
+            folder, checkpoint, config, data, make_module, shown, seed, None if quiet else label, write_history
         )
         members.append(_averaged(module))
         histories.append(keeper.history_table(seed))
@@ -240,6 +250,7 @@ def _averaged(module: LightningModule) -> nn.Module:
 
 def _train_one(
     folder: RunFolder,
+    checkpoint: Path,
     config: Mapping[str, Any],
     data: Data,
     make_module: MakeModule,
@@ -249,7 +260,6 @@ def _train_one(
     write_history: Callable[[pd.DataFrame], None],
 ) -> tuple[LightningModule, Keeper, torch.device]:
     """Train one member from where its checkpoint stands; its best weights are in ``averaged``."""
-    checkpoint = folder.path / "checkpoints" / f"seed-{seed}.ckpt"
     keeper = Keeper(checkpoint, _averaged, lambda: write_history(keeper.history_table(seed)))
     callbacks: list[Callback] = [EpochSeed(seed), keeper]
     if label is not None:

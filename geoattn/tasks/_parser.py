@@ -120,7 +120,14 @@ def recipe_names(task: str) -> list[str]:
 
 LISTS = frozenset({"--data.targets"})
 """Options that take ``a,b`` for ``[a, b]``."""
-OF_DATA = frozenset({"--on_error", "--frame_in", "--frame_out"})
+OF_DATA = frozenset(
+    f"--{name}"
+    for name in (
+        "on_error", "frame_in", "frame_out", "split", "tcr", "epitope", "anchors", "negatives", "tcr_column",
+        "v_column", "j_column", "full_column", "epitope_column", "smiles_column", "label_column", "id_column",
+        "study_column",
+    )
+)  # fmt: skip
 """Options of the data that are written without ``data.``, as in the verbs that have no others of the data."""
 
 

@@ -90,12 +90,12 @@ def demo_pairs(num_receptors: int = 1600, num_epitopes: int = 8, seed: int = 0) 
     return pairs
 
 
-def write_demo(path: str | Path, num_receptors: int = 1600, num_epitopes: int = 8, seed: int = 0) -> None:
-    """`demo_pairs` as a CSV file with the columns ``cdr3, v, j, epitope, label``."""
+def write_demo(path: str | Path, pairs: Sequence[Pair]) -> None:
+    """Pairs of `demo_pairs` as a CSV file with the columns ``cdr3, v, j, epitope, label``."""
     with open(path, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["cdr3", "v", "j", "epitope", "label"])
-        for pair in demo_pairs(num_receptors, num_epitopes, seed):
+        for pair in pairs:
             chain = pair.receptor
             writer.writerow([chain.cdr3, chain.v, chain.j, pair.epitope.sequence, pair.label])
 

@@ -83,7 +83,7 @@ def test_repeats_and_refuses():
 
 
 def test_the_file_holds_the_pairs(tmp_path):
-    write_demo(tmp_path / "demo.csv", 30, 3, seed=4)
+    write_demo(tmp_path / "demo.csv", demo_pairs(30, 3, seed=4))
     with open(tmp_path / "demo.csv", newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     assert list(rows[0]) == ["cdr3", "v", "j", "epitope", "label"]
