@@ -2,7 +2,7 @@
 
 Ids are left out on purpose: they are numbered by what a receptor binds.
 
-python benchmarks/tcr_to_csv.py ../shared/data/tcr .
+    python benchmarks/tcr_to_csv.py FOLDER_OF_THE_TABLES .
 """
 
 import sys
