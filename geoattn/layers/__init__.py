@@ -1,5 +1,6 @@
 """Layers: one attention family per file."""
 
+from geoattn.layers.context_attention import ContextAttention
 from geoattn.layers.egnn import EdgeGeometry, EGNNLayer, edge_geometry
 from geoattn.layers.equiformer_v2 import EquiformerV2Block
 from geoattn.layers.equivariant_linear import EquivariantLinear
@@ -13,6 +14,7 @@ from geoattn.layers.so3_layer_norm import SO3LayerNorm
 from geoattn.layers.so3_linear import SO3Linear
 
 __all__ = [
+    "ContextAttention",
     "EGNNLayer",
     "EdgeGeometry",
     "EquiformerV2Block",
