@@ -161,7 +161,7 @@ def _epitopes(findings: Findings) -> Section:
             f"The {len(names)} epitopes with the most pairs: ROC AUC among their own pairs with its 95 % interval; in "
             "brackets binders and others. 0.5 is chance. All are in epitopes.csv."
         )
-        blocks.append(Plot(bars(names, values, intervals, label="ROC AUC", highlight=None), caption))
+        blocks.append(Plot(bars(names, values, intervals, label="ROC AUC", highlight=None, reference=0.5), caption))
     unseen = findings.by_epitope[~findings.by_epitope["seen"]]
     if len(unseen):
         blocks.append(
