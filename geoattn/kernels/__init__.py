@@ -1,13 +1,13 @@
 """The core: neighbourhoods, sparse reductions, neighbour attention and neighbour search."""
 
 from geoattn.kernels._dispatch import Choice, explain, use
-from geoattn.kernels.gather_scatter import gather_scatter
+from geoattn.kernels.gather_scatter import gather_dot, gather_scatter
 from geoattn.kernels.gather_silu import gather_silu
 from geoattn.kernels.knn import knn
 from geoattn.kernels.neighbor_attention import neighbor_attention
 from geoattn.kernels.neighborhood import Neighborhood, as_neighborhood
 from geoattn.kernels.radius import radius
-from geoattn.kernels.segment_outer import segment_outer
+from geoattn.kernels.segment_outer import segment_matmul, segment_outer
 from geoattn.kernels.segment_reduce import segment_reduce
 from geoattn.kernels.segment_softmax import segment_softmax
 from geoattn.kernels.sparse_bilinear import sparse_bilinear
@@ -19,11 +19,13 @@ __all__ = [
     "Neighborhood",
     "as_neighborhood",
     "explain",
+    "gather_dot",
     "gather_scatter",
     "gather_silu",
     "knn",
     "neighbor_attention",
     "radius",
+    "segment_matmul",
     "segment_outer",
     "segment_reduce",
     "segment_softmax",

@@ -7,9 +7,11 @@ from geoattn.errors import ShapeError
 from geoattn.kernels import (
     BilinearTable,
     Neighborhood,
+    gather_dot,
     gather_scatter,
     gather_silu,
     neighbor_attention,
+    segment_matmul,
     segment_outer,
     segment_reduce,
     segment_softmax,
@@ -24,8 +26,10 @@ X3 = torch.ones(2, 1, 1)
 CALLS = {
     neighbor_attention: {"q": X3, "k": X3, "v": X3, "nbr": NBR, "bias": X},
     gather_scatter: {"x": X, "weight": X, "nbr": NBR},
+    gather_dot: {"x": X, "y": X, "nbr": NBR},
     gather_silu: {"at_target": X, "at_source": X, "at_edge": X, "nbr": NBR},
     segment_outer: {"u": X, "t": X, "nbr": NBR},
+    segment_matmul: {"u": X, "z": X3, "nbr": NBR},
     segment_reduce: {"x": X, "nbr": NBR},
     segment_softmax: {"x": X, "nbr": NBR},
     sparse_bilinear: {"x": X3, "y": X, "table": TABLE, "weight": X3, "nbr": NBR},

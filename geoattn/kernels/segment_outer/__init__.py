@@ -1,4 +1,4 @@
-"""Per target the sum of outer products of its edges' rows."""
+"""Per target the sum of outer products of its edges' rows, and the matrix of each target times its edges' rows."""
 
 from typing import Any
 
@@ -48,6 +48,49 @@ def segment_outer(u: Tensor, t: Tensor, nbr: Neighborhood) -> Tensor:
     if chosen == "reference":
         return reference.segment_outer(u, t, nbr.to_caller_order(nbr.target), nbr.num_targets).to(dtype)
     return outer_rows(u, t, nbr.row_ptr, nbr.edge_id).to(dtype)
+
+
+def segment_matmul(u: Tensor, z: Tensor, nbr: Neighborhood) -> Tensor:
+    r"""Each edge's row times the matrix of its target (a grouped matrix product).
+
+    .. math:: y_e = u_e^\top Z_{\text{target}(e)}
+
+    With `segment_outer` this is linear attention over groups of rows: :math:`Z = \sum_e k_e \otimes v_e`, then
+    :math:`q_e^\top Z`, without a matrix per edge.
+
+    Args:
+        u: ``[E, U]``, in the caller's order of the edges.
+        z: ``[N, U, T]``, a matrix per target.
+        nbr: the edges.
+
+    Returns:
+        ``[E, T]`` in the caller's order and the promoted dtype; 16-bit input is accumulated in float32.
+
+    Raises:
+        ShapeError: if a shape, dtype or device does not fit.
+
+    Cost: O(E U T) time, O(E T) memory.
+
+    Example:
+        >>> import torch
+        >>> nbr = Neighborhood.from_edge_index(torch.tensor([[1, 0], [0, 1]]), num_targets=2)
+        >>> segment_matmul(torch.tensor([[1.0], [2.0]]), torch.tensor([[[1.0, 10.0]], [[3.0, 4.0]]]), nbr).tolist()
+        [[1.0, 10.0], [6.0, 8.0]]
+    """
+    check_type("nbr", nbr, Neighborhood)
+    check_rows("u", u, nbr.num_edges, "E", nbr)
+    check_rows("z", z, nbr.num_targets, "N", nbr)
+    if u.ndim != 2:
+        raise ShapeError("u", f"shape {tuple(u.shape)}", "[E, U]")
+    if z.ndim != 3 or z.shape[1] != u.shape[1]:
+        raise ShapeError("z", f"shape {tuple(z.shape)}", f"[N, U = {u.shape[1]}, T]")
+    dtype = compute_dtype(u, z)
+    chosen = choose("segment_matmul", u.to(dtype))
+    working = working_dtype(chosen, dtype)
+    u, z = u.to(working), z.to(working)
+    if chosen == "reference":
+        return reference.segment_matmul(u, z, nbr.to_caller_order(nbr.target)).to(dtype)
+    return matrix_rows(z, u, True, nbr.row_ptr, nbr.edge_id).to(dtype)
 
 
 @operation
