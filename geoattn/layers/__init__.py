@@ -1,20 +1,25 @@
 """Layers: one attention family per file."""
 
 from geoattn.layers.context_attention import ContextAttention
+from geoattn.layers.edge_weights import EdgeWeights
 from geoattn.layers.egnn import EdgeGeometry, EGNNLayer, edge_geometry
 from geoattn.layers.equiformer import EquiformerLayer
 from geoattn.layers.equiformer_v2 import EquiformerV2Block
 from geoattn.layers.equivariant_linear import EquivariantLinear
 from geoattn.layers.equivariant_norm import EquivariantLayerNorm
 from geoattn.layers.gate import Gate
+from geoattn.layers.gin_attention import GINAttention, causal_neighborhood
 from geoattn.layers.graph_attention import GraphAttentionLayer
+from geoattn.layers.grouped_mlp import GroupedLinear, GroupedMLP
 from geoattn.layers.norm_nonlinearity import NormNonlinearity
 from geoattn.layers.pair_attention import PairAttention, pair_tokens
+from geoattn.layers.pna_attention import PNAAttention, mean_log_degree
 from geoattn.layers.se3_transformer import SE3TransformerLayer
 from geoattn.layers.so2_conv import SO2Conv
 from geoattn.layers.so3_activation import GateActivation, S2Activation, SeparableS2Activation
 from geoattn.layers.so3_layer_norm import SO3LayerNorm
 from geoattn.layers.so3_linear import SO3Linear
+from geoattn.layers.sparse_gin import SparseGINAdapter
 from geoattn.layers.tensor_field_conv import TensorFieldConv
 from geoattn.layers.token_convolution import TokenConvolution
 
@@ -22,14 +27,19 @@ __all__ = [
     "ContextAttention",
     "EGNNLayer",
     "EdgeGeometry",
+    "EdgeWeights",
     "EquiformerLayer",
     "EquiformerV2Block",
     "EquivariantLayerNorm",
     "EquivariantLinear",
+    "GINAttention",
     "Gate",
     "GateActivation",
     "GraphAttentionLayer",
+    "GroupedLinear",
+    "GroupedMLP",
     "NormNonlinearity",
+    "PNAAttention",
     "PairAttention",
     "S2Activation",
     "SE3TransformerLayer",
@@ -37,8 +47,11 @@ __all__ = [
     "SO3LayerNorm",
     "SO3Linear",
     "SeparableS2Activation",
+    "SparseGINAdapter",
     "TensorFieldConv",
     "TokenConvolution",
+    "causal_neighborhood",
     "edge_geometry",
+    "mean_log_degree",
     "pair_tokens",
 ]
