@@ -5,9 +5,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from geoattn.datasets.tcr import TCRData, read_chunks
 from geoattn.domains.tcr.audit import audit
+from geoattn.domains.tcr.featurize import Featurizer
+from geoattn.domains.tcr.records import Epitope
 from geoattn.errors import InputError
 
 SHARED = Path(__file__).parents[3] / "shared/data/tcr"
@@ -131,21 +134,117 @@ def test_negatives_stay_within_their_part(file, tmp_path, scheme):
     assert data.table["id"].is_unique
 
 
-def test_fresh_negatives_in_every_epoch(file):
-    data = data_of(file, negatives="frequency", resample_negatives=True, batch_size=64)
+def epochs(data, *numbers):
+    """The groups of some epochs: a binder with its negatives."""
     loader = data.train_dataloader()
-
-    def epoch(number):
+    for number in numbers:
         loader.sampler.set_epoch(number)
-        pairs = (loader.dataset[i] for i in loader.sampler)
-        return sorted((p.receptor.cdr3, p.epitope.sequence, p.label) for p in pairs)
+        yield [loader.dataset[item] for item in loader.sampler]
 
-    first, second, again = epoch(0), epoch(1), epoch(0)
-    assert first == again and first != second
-    assert [x for x in first if x[2]] == [x for x in second if x[2]]
-    assert first == sorted((p.receptor.cdr3, p.epitope.sequence, p.label) for p in data.part("train"))
-    test = {p.receptor.cdr3 for p in data.part("test")}
-    assert not test & {cdr3 for cdr3, _, _ in second}
+
+def names(groups):
+    return sorted((p.receptor.cdr3, p.epitope.sequence, p.label) for group in groups for p in group)
+
+
+@pytest.fixture(params=["given", "frequency", "uniform"])
+def fresh(file, request):
+    return data_of(file, negatives=request.param, fresh_negatives=3, batch_size=64)
+
+
+def test_fresh_negatives_are_those_of_the_epoch(file, fresh):
+    first, second, again = epochs(fresh, 0, 1, 0)
+    assert names(first) == names(again) and names(first) != names(second)
+    assert [group[0].id for group in first] != [group[0].id for group in second], "another order too"
+    binders = sorted((p.receptor.cdr3, p.epitope.sequence, 1) for p in fresh.part("train") if p.label == 1)
+    for epoch in (first, second):
+        assert [one for one in names(epoch) if one[2] == 1] == binders
+        assert all([pair.label for pair in group] == [1, 0, 0, 0] for group in epoch)
+        assert all(len({pair.receptor for pair in group}) == 1 for group in epoch)
+    other = data_of(file, negatives=fresh.negatives, fresh_negatives=3, seed=1)
+    assert names(next(epochs(other, 0))) != names(first)
+    assert any("3 negatives per binder were drawn anew in every epoch" in note for note in fresh.notes)
+    assert fresh.share_of_binders("train") == 0.25
+    assert fresh.preprocess["negatives"] == {"scheme": fresh.negatives, "ratio": 1, "fresh": 3}
+
+
+def test_fresh_negatives_are_no_binders_of_any_part(tmp_path):
+    """Each receptor binds two of six epitopes, and the file has these two pairs in different parts."""
+    rows = frame()
+    second = rows[rows["label"] == 1].copy()
+    second["epitope"] = [EPITOPES[EPITOPES.index(epitope) - 2] for epitope in second["epitope"]]
+    rows = pd.concat([rows.assign(part="train"), second.assign(part="test")])
+    rows.iloc[::7, rows.columns.get_loc("part")] = "valid"
+    rows.to_csv(tmp_path / "a.csv", index=False)
+    data = data_of(str(tmp_path / "a.csv"), split="column:part", fresh_negatives=2)
+    binders = {(p.receptor.cdr3, p.epitope.sequence) for p in data.pairs if p.label == 1}
+    elsewhere = binders - {(p.receptor.cdr3, p.epitope.sequence) for p in data.part("train") if p.label == 1}
+    assert len(elsewhere) > 100
+    for epoch in epochs(data, *range(4)):
+        assert not binders & {(cdr3, epitope) for cdr3, epitope, label in names(epoch) if label == 0}
+
+
+def test_valid_and_test_keep_their_negatives(file, fresh):
+    plain = data_of(file, negatives=fresh.negatives, batch_size=64)
+    for part in ("valid", "test"):
+        assert fresh.part(part) == plain.part(part)
+
+
+def test_fresh_negatives_have_the_epitopes_of_the_parts_own(tmp_path):
+    """Negatives have other epitopes than binders here: one has half of them, one none."""
+    rows = frame(per_epitope=60)
+    wanted = np.array([0.5, 0.2, 0.15, 0.1, 0.05, 0.0])
+    rng = np.random.default_rng(0)
+    negative = rows["label"] == 0
+    rows.loc[negative, "epitope"] = rng.choice(EPITOPES, negative.sum(), p=wanted)
+    rows = rows[~(negative & rows.duplicated(["cdr3", "epitope"], keep=False))]
+    rows.to_csv(tmp_path / "a.csv", index=False)
+    data = data_of(str(tmp_path / "a.csv"), fresh_negatives=4)
+    own = Counter(p.epitope.sequence for p in data.part("train") if p.label == 0)
+    share = np.array([own[epitope] for epitope in EPITOPES]) / own.total()
+    binders = Counter(p.epitope.sequence for p in data.part("train") if p.label == 1)
+    drawn = Counter(epitope for epoch in epochs(data, *range(10)) for _, epitope, label in names(epoch) if not label)
+    assert drawn[EPITOPES[5]] == 0
+    # a binder of an epitope draws from the others: by how much is known
+    of_binders = np.array([binders[epitope] for epitope in EPITOPES])
+    allowed = share * (1 - np.eye(6))
+    expected = 40 * of_binders @ (allowed / allowed.sum(1, keepdims=True))
+    got = np.array([drawn[epitope] for epitope in EPITOPES])
+    seen = expected > 0
+    assert (((got - expected) ** 2)[seen] / expected[seen]).sum() < 20.5, "chi square, 4 degrees, 1 in 2500"
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_batches_hold_whole_groups(file, num_workers):
+    data = data_of(file, fresh_negatives=3, batch_size=32, num_workers=num_workers)
+    loader = data.train_dataloader()
+    seen = []
+    for number in (0, 1):
+        loader.sampler.set_epoch(number)
+        batches = list(loader)
+        assert [batch.num_pairs for batch in batches[:-1]] == [32] * (len(batches) - 1)
+        for batch in batches:
+            assert batch.label.reshape(-1, 4).tolist() == [[1.0, 0.0, 0.0, 0.0]] * (batch.num_pairs // 4)
+            assert (batch.pair_tcr.reshape(-1, 4) == batch.pair_tcr[::4, None]).all()
+        seen.append(torch.cat([batch.epitope.tokens[batch.pair_epitope] for batch in batches]))
+        groups = next(epochs(data, number))
+        expected = [pair.epitope.sequence for group in groups for pair in group]
+        assert seen[-1].tolist() == data_tokens(data, expected), "a process of the loader draws the epoch's own"
+    assert not torch.equal(*seen)
+
+
+def data_tokens(data, epitopes):
+    featurizer = Featurizer(data.preprocess)
+    width = max(map(len, EPITOPES))
+    return [
+        [*(tokens := featurizer.epitope(Epitope(text)).tolist()), *[0] * (width - len(tokens))] for text in epitopes
+    ]
+
+
+def test_fresh_negatives_follow_negatives(tmp_path):
+    frame(negatives=False).to_csv(tmp_path / "a.csv", index=False)
+    data = data_of(str(tmp_path / "a.csv"), fresh_negatives=1)
+    with pytest.raises(InputError, match="the training part has no negatives.*--negatives frequency"):
+        data.train_dataloader()
 
 
 def test_batches_follow_the_split(file):
@@ -185,7 +284,8 @@ def test_repeats_are_merged_and_contradictions_named(tmp_path):
     [
         ({"split": "random"}, "split: got 'random'"),
         ({"split": "kfold:3"}, "expected kfold:K:I"),
-        ({"resample_negatives": True}, "the negatives are given"),
+        ({"fresh_negatives": -1}, "fresh_negatives: got -1 with negatives=given, expected 0 or more"),
+        ({"fresh_negatives": 1, "negatives": "background", "background": "b.csv"}, "and 0 for background"),
         ({"negatives": "background"}, "name the file of receptors"),
         ({"epitope": "words"}, "epitope: got 'words'"),
         ({"study_column": "v", "split": "study"}, "the valid part is empty|the test part is empty"),

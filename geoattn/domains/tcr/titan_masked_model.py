@@ -140,7 +140,8 @@ class TitanMasked(nn.Module):
     def attention(self, batch: PairBatch) -> tuple[list[Tensor], list[Tensor]]:
         """Per pair the weights of the receptor's residues and of the epitope's tokens (atoms); each sums to 1."""
         tcr, epitope = self.tcr(batch.tcr), self.epitope(batch.epitope)
-        of_tcr, of_epitope = tcr.summary[batch.pair_tcr], epitope.summary[batch.pair_epitope]
+        of_epitope = epitope.summary[batch.pair_epitope]
+        of_tcr = tcr.summary[batch.pair_tcr] if self.receptor else torch.zeros_like(of_epitope)
         return (
             _weights(self.to_tcr, of_epitope, tcr, batch.pair_tcr),
             _weights(self.to_epitope, of_tcr, epitope, batch.pair_epitope),

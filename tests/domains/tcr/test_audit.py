@@ -1,7 +1,3 @@
-import time
-
-import numpy as np
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from rapidfuzz.distance import Levenshtein
@@ -82,14 +78,3 @@ def test_negatives_that_give_the_label_away():
     assert report["train"]["epitope_rate_auc"] == 1.0 and report["train"]["tcr_rate_auc"] == 0.5
     assert report["valid"]["epitope_rate_auc"] == 0.5 and report["valid"]["tcr_rate_auc"] == 1.0
     assert report["test"]["epitope_rate_auc"] is None
-
-
-@pytest.mark.slow
-def test_twenty_thousand_beside_twenty_thousand_take_seconds():
-    rng = np.random.default_rng(0)
-    letters = np.array(list("ACDEFGHIKLMNPQRSTVWY"))
-    cdr3s = ["C" + "".join(row) + "F" for row in letters[rng.integers(20, size=(40_000, 12))]]
-    start = time.process_time()
-    index = NearIndex(cdr3s[:20_000])
-    assert sum(index.nearest(cdr3) is not None for cdr3 in cdr3s[20_000:]) == 0
-    assert time.process_time() - start < 20
