@@ -150,10 +150,12 @@ def fit_config(options: Mapping[str, Any], command: str) -> Run:
 
 
 def _epitope_only(folder: RunFolder, config: Mapping[str, Any], data: TCRData, quiet: bool) -> nn.Module | None:
-    """The same network, trained in the same way, that does not see the receptor: what of the score is not binding."""
+    """The same network without the receptor: what of the score is not binding. It has little to learn: a third of the
+    epochs is enough."""
     if not config["model"]["receptor"]:
         return None
-    alone = merged(config, {"model": {"receptor": False}, "ensemble": 1})
+    epochs = -(-config["trainer"]["max_epochs"] // 3)
+    alone = merged(config, {"model": {"receptor": False}, "ensemble": 1, "trainer": {"max_epochs": epochs}})
     return train_members(
         folder,
         alone,
