@@ -252,7 +252,7 @@ class TCRData(lightning.LightningDataModule):
             if not has_labels:
                 raise InputError(
                     f"{self.file}: there is no column of labels, and negatives=given. Name it with "
-                    "--data.label_column, or draw negatives: --data.negatives frequency."
+                    "--label-column, or draw negatives: --negatives frequency."
                 )
             return pairs
         binders = [pair for pair in pairs if pair.label == 1]

@@ -206,7 +206,7 @@ def _check(path: Path, header: list[str], chosen: Mapping[str, str], needed: Seq
     what = {"tcr": "CDR3", "v": "V gene", "j": "J gene", "full": "full sequence", "study": "study", "label": "label"}
     for role in needed:
         if role not in chosen:
-            option = f"--data.{role}_column"
+            option = f"--{role}-column"
             raise InputError(
                 f"{path}: no {what.get(role, role)} column found among {_listed(header)}. Name it with {option}."
             )

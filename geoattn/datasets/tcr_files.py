@@ -129,4 +129,4 @@ def _epitope(text: str) -> Epitope:
     try:
         return Epitope(checked_protein("epitope", text))
     except RecordError as error:
-        raise InputError(f"--data.epitopes: {error}") from error
+        raise InputError(f"--epitopes: {error}") from error

@@ -190,19 +190,19 @@ def check_first_rows(path: Path, layout: Layout, anchors: Anchors | None, rows: 
         raise InputError(
             f"{path}: the columns look swapped: {layout.name['epitope']!r} holds C...F like a CDR3 "
             f"({_examples(values['epitope'])}), {name!r} does not ({_examples(values['tcr'])}). Name them with "
-            "--data.tcr_column and --data.epitope_column."
+            "--tcr-column and --epitope-column."
         )
     said = anchors or layout.anchors
     if said is None:
         raise InputError(
             f"{path}: do the CDR3s of column {name!r} ({_examples(values['tcr'])}) stand with the conserved C and F or "
-            "W at their ends? Pass --data.anchors yes if they do, --data.anchors no if these are cut off (they are "
-            "then added), or --data.anchors none to take the sequences as they are."
+            "W at their ends? Pass --anchors yes if they do, --anchors no if these are cut off (they are "
+            "then added), or --anchors none to take the sequences as they are."
         )
     if said == "no" and anchored["tcr"] >= 0.9:
         raise InputError(
             f"{path}: anchors=no would add a C and an F to the CDR3s of column {name!r}, but these begin with C and "
-            f"end with F or W already ({_examples(values['tcr'])}). Pass --data.anchors yes."
+            f"end with F or W already ({_examples(values['tcr'])}). Pass --anchors yes."
         )
     return said
 

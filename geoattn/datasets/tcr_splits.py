@@ -107,7 +107,7 @@ def _studies(table: pd.DataFrame) -> list[Hashable]:
     if not all(studies):
         raise InputError(
             f"split 'study': {studies.count('')} of {len(studies)} pairs name no study. Name the column with "
-            "--data.study_column."
+            "--study-column."
         )
     return studies
 

@@ -118,7 +118,7 @@ def recipe_names(task: str) -> list[str]:
     return sorted(path.stem for path in RECIPES.glob(f"{task}-*.yaml"))
 
 
-LISTS = frozenset({"--data.targets"})
+LISTS = frozenset({"--data.targets", "--epitopes"})
 """Options that take ``a,b`` for ``[a, b]``."""
 OF_DATA = frozenset(
     f"--{name}"

@@ -298,7 +298,7 @@ def test_options_that_cannot_be_used(file, options, message):
 
 def test_given_negatives_need_labels(tmp_path):
     frame().drop(columns="label").to_csv(tmp_path / "a.csv", index=False)
-    with pytest.raises(InputError, match=r"no column of labels.*--data\.label_column"):
+    with pytest.raises(InputError, match=r"no column of labels.*--label-column"):
         data_of(str(tmp_path / "a.csv"))
 
 

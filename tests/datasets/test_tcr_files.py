@@ -142,7 +142,7 @@ def test_bad_cell_is_named_by_line_and_column(tmp_path, column, value, message):
 
 
 def test_anchors_are_asked_for_never_guessed(tmp_path):
-    with pytest.raises(InputError, match=r"column 'cdr3' \('CASSIRSSYEQYF', 'CASSLGQAYEQYF'\).*--data\.anchors yes"):
+    with pytest.raises(InputError, match=r"column 'cdr3' \('CASSIRSSYEQYF', 'CASSLGQAYEQYF'\).*--anchors yes"):
         read(write(tmp_path / "a.csv", PLAIN))
 
 
@@ -170,11 +170,11 @@ def test_swapped_columns(tmp_path):
 
 
 def test_missing_columns(tmp_path):
-    with pytest.raises(InputError, match=r"no epitope column found among 'cdr3', 'x'.*--data\.epitope_column"):
+    with pytest.raises(InputError, match=r"no epitope column found among 'cdr3', 'x'.*--epitope-column"):
         read(write(tmp_path / "a.csv", "cdr3,x\nCASSF,1\n"))
     with pytest.raises(InputError, match=r"no column 'epitpe'. Did you mean 'epitope'"):
         read(write(tmp_path / "b.csv", PLAIN), epitope="epitpe")
-    with pytest.raises(InputError, match=r"no V gene column found.*--data\.v_column"):
+    with pytest.raises(InputError, match=r"no V gene column found.*--v-column"):
         read(write(tmp_path / "c.csv", "cdr3,epitope\nCASSF,GIL\n"), anchors="yes", full=True)
 
 

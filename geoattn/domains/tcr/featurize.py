@@ -140,7 +140,7 @@ class Featurizer:
             return tokens, np.where(tokens != amino_acids.PAD, CDR3, 0), lengths
         for receptor in receptors:
             if not receptor.full:
-                hint = "Give the genes v and j, or the full sequence, or train with --data.tcr cdr3."
+                hint = "Give the genes v and j, or the full sequence, or train with --tcr cdr3."
                 raise RecordError("cdr3", receptor.cdr3, "the rest of the chain is not known", hint)
         tokens, lengths = amino_acids.padded_tokens([r.full for r in receptors], "full_sequence")
         start = np.array([r.start for r in receptors], dtype=np.int64)[:, None]
