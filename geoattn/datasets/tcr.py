@@ -184,6 +184,9 @@ class TCRData(lightning.LightningDataModule):
         if self.negatives != "given":
             self._add_negatives(pairs)
         if self.fresh_negatives:
+            known = {(pair.receptor.cdr3, pair.epitope.sequence) for pair in pairs if pair.label == 1}
+            train = [pairs[row] for row in self.split["train"]]
+            self._groups = FreshNegatives(train, self.fresh_negatives, known, self.seed)
             self.notes.append(
                 f"In training, {self.fresh_negatives} negatives per binder were drawn anew in every epoch, with "
                 "epitopes as frequent as among the negatives of the training part, which they replace."
@@ -195,15 +198,13 @@ class TCRData(lightning.LightningDataModule):
     def train_dataloader(self) -> DataLoader:
         """Batches of the training part in an order drawn from ``(seed, epoch)``."""
         augment = Augment(self.seed) if self.augment else None
-        pairs = self.part("train")
         if not self.fresh_negatives:
+            pairs = self.part("train")
             return self._loader(pairs, EpochShuffle(len(pairs), self.seed), augment)
-        known = {(pair.receptor.cdr3, pair.epitope.sequence) for pair in self.pairs if pair.label == 1}
-        groups = FreshNegatives(pairs, self.fresh_negatives, known, self.seed)
         return DataLoader(
-            groups,
+            self._groups,
             batch_size=max(1, self.batch_size // (1 + self.fresh_negatives)),
-            sampler=EpochOrder(len(groups), self.seed),
+            sampler=EpochOrder(len(self._groups), self.seed),
             collate_fn=partial(_collate_groups, Featurizer(self.preprocess, augment)),
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,

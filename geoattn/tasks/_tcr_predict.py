@@ -13,7 +13,7 @@ from geoattn.datasets.progress import track
 from geoattn.datasets.rejections import OnError
 from geoattn.datasets.tcr import read_chunks
 from geoattn.datasets.tcr_columns import Anchors, TCRColumns
-from geoattn.datasets.tcr_rows import receptor_of
+from geoattn.datasets.tcr_rows import checked_protein, receptor_of
 from geoattn.domains.records import RecordError
 from geoattn.domains.tcr.featurize import Featurizer
 from geoattn.domains.tcr.records import Epitope, Pair
@@ -146,7 +146,7 @@ def predict_arrays(
         InputError: lists of different length, or a sequence or gene that cannot be used; it names the place.
     """
     loaded = model if isinstance(model, Pretrained) else load(model)
-    genes = {"v": v or [""] * len(cdr3), "j": j or [""] * len(cdr3)}
+    genes = {name: [""] * len(cdr3) if given is None else given for name, given in (("v", v), ("j", j))}
     for name, values in {"epitope": epitope, **genes}.items():
         if len(values) != len(cdr3):
             raise InputError(f"{name}: got {len(values)} values, expected {len(cdr3)}, one per cdr3.")
@@ -154,7 +154,9 @@ def predict_arrays(
     featurizer, pairs = Featurizer(loaded.preprocess), []
     for k, (one, peptide, v_gene, j_gene) in enumerate(zip(cdr3, epitope, genes["v"], genes["j"], strict=True)):
         try:
-            pair = Pair(str(k), receptor_of(one, v_gene, j_gene, full=full), Epitope(peptide))
+            pair = Pair(
+                str(k), receptor_of(one, v_gene, j_gene, full=full), Epitope(checked_protein("epitope", peptide))
+            )
             featurizer.epitope(pair.epitope)
         except RecordError as error:
             raise InputError(f"pair {k}: {error}") from error

@@ -242,9 +242,8 @@ def data_tokens(data, epitopes):
 
 def test_fresh_negatives_follow_negatives(tmp_path):
     frame(negatives=False).to_csv(tmp_path / "a.csv", index=False)
-    data = data_of(str(tmp_path / "a.csv"), fresh_negatives=1)
     with pytest.raises(InputError, match="the training part has no negatives.*--negatives frequency"):
-        data.train_dataloader()
+        data_of(str(tmp_path / "a.csv"), fresh_negatives=1)
 
 
 def test_batches_follow_the_split(file):
