@@ -14,7 +14,9 @@ from geoattn.layers.grouped_mlp import GroupedLinear, GroupedMLP
 from geoattn.layers.norm_nonlinearity import NormNonlinearity
 from geoattn.layers.pair_attention import PairAttention, pair_tokens
 from geoattn.layers.pna_attention import PNAAttention, mean_log_degree
+from geoattn.layers.polynormer import PolynormerGlobalLayer, PolynormerLocalLayer, head_groups, linear_attention
 from geoattn.layers.se3_transformer import SE3TransformerLayer
+from geoattn.layers.self_loops import with_self_loops
 from geoattn.layers.so2_conv import SO2Conv
 from geoattn.layers.so3_activation import GateActivation, S2Activation, SeparableS2Activation
 from geoattn.layers.so3_layer_norm import SO3LayerNorm
@@ -41,6 +43,8 @@ __all__ = [
     "NormNonlinearity",
     "PNAAttention",
     "PairAttention",
+    "PolynormerGlobalLayer",
+    "PolynormerLocalLayer",
     "S2Activation",
     "SE3TransformerLayer",
     "SO2Conv",
@@ -52,6 +56,9 @@ __all__ = [
     "TokenConvolution",
     "causal_neighborhood",
     "edge_geometry",
+    "head_groups",
+    "linear_attention",
     "mean_log_degree",
     "pair_tokens",
+    "with_self_loops",
 ]

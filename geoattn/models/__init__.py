@@ -4,6 +4,14 @@ from geoattn.models.egnn import EGNN
 from geoattn.models.equiformer import Equiformer
 from geoattn.models.equiformer_v2 import EquiformerV2
 from geoattn.models.iterative_se3_transformer import IterativeSE3Transformer
+from geoattn.models.polynormer import Polynormer
 from geoattn.models.se3_transformer import SE3Transformer
 
-__all__ = ["EGNN", "Equiformer", "EquiformerV2", "IterativeSE3Transformer", "SE3Transformer"]
+__all__ = [
+    "EGNN",
+    "Equiformer",
+    "EquiformerV2",
+    "IterativeSE3Transformer",
+    "Polynormer",
+    "SE3Transformer",
+]
