@@ -1,0 +1,125 @@
+"""Tables of drugs: name and SMILES; each drug is looked at when a row first needs it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from geoattn.datasets.rejections import Rejections
+from geoattn.datasets.synergy_names import Names
+from geoattn.datasets.tcr_tables import open_table
+from geoattn.domains.records import RecordError
+from geoattn.domains.synergy.drugs import checked_drug
+from geoattn.domains.synergy.records import Drug
+from geoattn.errors import InputError, nearest_hint
+
+NAMES = ("name", "drug", "drug_name", "id", "drug_id", "compound")
+SMILES = ("smiles", "canonical_smiles", "smiles_isomeric", "isomeric_smiles")
+
+
+class DrugTable:
+    """Drugs by name, from a file or from columns of the table of pairs.
+
+    Args:
+        path: a table with a name and a SMILES per row; None if every pair brings its SMILES.
+        name_column, smiles_column: its columns; found by their usual names if left out.
+        join: see `Names`.
+        space: the model needs positions of atoms, for which metal complexes are refused.
+
+    Raises:
+        InputError: a file that cannot be read, a missing column, a name that stands with two SMILES.
+    """
+
+    def __init__(
+        self,
+        path: str | Path | None = None,
+        name_column: str | None = None,
+        smiles_column: str | None = None,
+        *,
+        join: bool = False,
+        space: bool = False,
+    ) -> None:
+        self.path, self.space = path, space
+        self._smiles: dict[str, str] = {}
+        self._place: dict[str, str] = {}
+        self._column = "smiles"
+        if path is not None:
+            self._read(Path(path), name_column, smiles_column)
+        self.names = Names(list(self._smiles), "drug", str(path), join)
+        self._known: dict[str, Drug | RecordError] = {}
+        self._salts: list[str] = []
+
+    def find(self, column: str, name: str) -> Drug:
+        """The drug that a cell of the table of pairs names.
+
+        Raises:
+            RecordError: unknown, without SMILES, unreadable, or a metal complex where positions are needed.
+        """
+        name = self.names.find(column, name)
+        return self._checked(column, name, self._smiles[name], f"{self._place[name]}: {self._column}")
+
+    def given(self, column: str, name: str, smiles_column: str, smiles: str) -> Drug:
+        """The drug of a row that brings its SMILES; a name may stand with one SMILES only."""
+        if not name:
+            raise RecordError(column, name, "empty")
+        before = self._smiles.setdefault(name, smiles)
+        if before != smiles:
+            raise RecordError(smiles_column, smiles, f"drug {name!r} has another SMILES in an earlier row, {before}")
+        return self._checked(smiles_column, name, smiles, smiles_column)
+
+    @property
+    def notes(self) -> list[str]:
+        """What was done to the SMILES of drugs that were used, for a report."""
+        notes = []
+        if self._salts:
+            names = ", ".join(self._salts)
+            notes.append(f"Of {len(self._salts)} salts or mixtures the largest fragment was kept: {names}.")
+        metal = [drug.name for drug in self._known.values() if isinstance(drug, Drug) and drug.metal]
+        if metal:
+            notes.append(
+                f"{len(metal)} drugs are metal complexes, of which all fragments were kept: {', '.join(metal)}."
+            )
+        return [*notes, *self.names.notes]
+
+    def _checked(self, column: str, name: str, smiles: str, place: str) -> Drug:
+        if name not in self._known:
+            try:
+                self._known[name], salt = checked_drug(name, smiles, place)
+                self._salts += [name] * salt
+            except RecordError as error:
+                self._known[name] = error
+        known = self._known[name]
+        if isinstance(known, RecordError):
+            raise RecordError(column, name if column != place else smiles, str(known).rstrip("."))
+        if known.metal and self.space:
+            reason = "a metal complex: no force field for its geometry"
+            raise RecordError(column, name, reason, "Use a 2-D graph, or leave its rows out.")
+        return known
+
+    def _read(self, path: Path, name_column: str | None, smiles_column: str | None) -> None:
+        with open_table(path, Rejections("raise")) as (header, rows):
+            name_at = _column(path, header, name_column, NAMES, "drug_name_column")
+            smiles_at = _column(path, header, smiles_column, SMILES, "drug_smiles_column")
+            self._column = header[smiles_at]
+            for line, cells in rows:
+                name, smiles = cells[name_at].strip(), cells[smiles_at].strip()
+                if not name:
+                    raise InputError(f"{path}:{line}: {header[name_at]}: a drug without a name.")
+                if self._smiles.setdefault(name, smiles) != smiles:
+                    raise InputError(
+                        f"{path}:{line}: {header[name_at]} = {name!r} has another SMILES at {self._place[name]}."
+                    )
+                self._place.setdefault(name, f"{path}:{line}")
+
+
+def _column(path: Path, header: list[str], wanted: str | None, usual: tuple[str, ...], option: str) -> int:
+    if wanted is not None:
+        if wanted not in header:
+            raise InputError(f"{path}: there is no column {wanted!r}. {nearest_hint(wanted, header)}")
+        return header.index(wanted)
+    known = {name.lower(): place for place, name in reversed(list(enumerate(header)))}
+    for name in usual:
+        if name in known:
+            return known[name]
+    raise InputError(
+        f"{path}: no column named {' or '.join(usual)} among {', '.join(header)}. Name it with --data.{option}."
+    )

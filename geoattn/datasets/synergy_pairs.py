@@ -1,0 +1,125 @@
+"""From combinations as they stand in a file to samples and a table: merged, labelled, one row each."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+
+from geoattn.datasets.rejections import Rejections
+from geoattn.domains.records import RecordError
+from geoattn.domains.synergy.records import Combination
+
+ENOUGH = 10
+"""Repeated measurements from which their correlation is told."""
+
+
+def merged(
+    samples: Sequence[Combination], *, labels: bool, rejections: Rejections, notes: list[str]
+) -> list[Combination]:
+    """One of the samples of each unordered pair in a cell line, with the mean score or the label of the majority.
+
+    Drugs are the same if their molecules are; the first sample of each gives id, order and line. Samples with as many
+    labels of one kind as of the other are rejected.
+
+    Args:
+        samples: with scores.
+        labels: scores are labels.
+        rejections: gets the contradictory ones.
+        notes: gets what was merged, and how well repeated scores agree: no model can be expected to do better.
+    """
+    groups: dict[tuple[tuple[str, str], str], list[Combination]] = {}
+    for sample in samples:
+        groups.setdefault((sample.pair, sample.cell.name), []).append(sample)
+    kept = []
+    for group in groups.values():
+        scores = [sample.score for sample in group if sample.score is not None]
+        if labels and len(set(scores)) > 1:
+            (label, count), (_, other) = Counter(scores).most_common(2)
+            if count == other:
+                _reject(group, rejections)
+                continue
+            kept.append(replace(group[0], score=label))
+        else:
+            kept.append(replace(group[0], score=sum(scores) / len(scores)) if len(group) > 1 else group[0])
+    repeats = [group for group in groups.values() if len(group) > 1]
+    if repeats:
+        notes.append(_said(repeats, labels))
+    return kept
+
+
+def labelled(
+    samples: Sequence[Combination], positive: float, negative: float | None, notes: list[str]
+) -> list[Combination]:
+    """Labels in the place of scores: 1 from ``positive`` up, 0 down from ``negative``; those between are left out.
+
+    Args:
+        samples: with scores.
+        positive: the lowest score of class 1.
+        negative: the highest score of class 0; everything below ``positive`` if left out.
+        notes: gets the thresholds and how many lie between.
+    """
+    kept = []
+    for sample in samples:
+        assert sample.score is not None
+        if sample.score >= positive:
+            kept.append(replace(sample, score=1.0))
+        elif negative is None or sample.score <= negative:
+            kept.append(replace(sample, score=0.0))
+    below = f"below {positive:g}" if negative is None else f"of at most {negative:g}"
+    notes.append(f"Class 1 are scores of at least {positive:g}, class 0 scores {below}.")
+    if len(kept) < len(samples):
+        share = 100 * (len(samples) - len(kept)) / len(samples)
+        notes.append(
+            f"{len(samples) - len(kept)} of {len(samples)} combinations ({share:.0f} %) lie between and were left out, "
+            "which makes the task easier than screening."
+        )
+    return kept
+
+
+def table_of(samples: Sequence[Combination], column: str | None = None) -> pd.DataFrame:
+    """One row per sample, with the column of the split if there is one."""
+    table = pd.DataFrame(
+        {
+            "id": [sample.id for sample in samples],
+            "file": [sample.file for sample in samples],
+            "line": [sample.line for sample in samples],
+            "drug_a": [sample.drug_a.name for sample in samples],
+            "drug_b": [sample.drug_b.name for sample in samples],
+            "cell_line": [sample.cell.name for sample in samples],
+            "tissue": [sample.cell.tissue for sample in samples],
+            "score": np.array([np.nan if sample.score is None else sample.score for sample in samples], dtype=float),
+            "key_a": [sample.drug_a.identity for sample in samples],
+            "key_b": [sample.drug_b.identity for sample in samples],
+        }
+    )
+    if column is not None and column not in table:
+        table[column] = [sample.fields.get(column) for sample in samples]
+    return table
+
+
+def _reject(group: Sequence[Combination], rejections: Rejections) -> None:
+    for sample in group:
+        other = next(x for x in group if x.score != sample.score)
+        reason = f"line {other.line} has the same pair and cell line with the other label"
+        rejections.add(sample.file, sample.line, RecordError("label", sample.score, reason))
+
+
+def _said(repeats: Sequence[Sequence[Combination]], labels: bool) -> str:
+    count = sum(map(len, repeats)) - len(repeats)
+    swapped = sum(len({sample.drug_a.identity for sample in group}) > 1 for group in repeats)
+    said = f"{count} rows repeat a pair in a cell line ({swapped} of {len(repeats)} in both orders of the drugs): "
+    if labels:
+        tied = sum(2 * sum(sample.score or 0.0 for sample in group) == len(group) for group in repeats)
+        return f"{said}the majority of their labels was taken; {tied} with as many 1 as 0 were left out."
+    said += "the mean of their scores was taken."
+    scores = np.array([[group[0].score, group[1].score] for group in repeats], dtype=np.float64)
+    if len(scores) >= ENOUGH and (np.ptp(scores, axis=0) > 0).all():
+        both = np.vstack([scores, scores[:, ::-1]])  # neither of two measurements is the first
+        said += (
+            f" Repeated scores correlate with r = {np.corrcoef(both.T)[0, 1]:.2f}, which bounds what a model can reach."
+        )
+    return said

@@ -1,0 +1,1 @@
+"""Pairs of drugs in cell lines."""

@@ -1,0 +1,77 @@
+"""Metrics of synergy scores and labels: over all combinations, with rank correlation and a stated threshold."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy.stats import rankdata
+
+from geoattn.domains.metrics import Entry, evaluate
+from geoattn.domains.synergy.baselines import Task
+
+
+def evaluate_combinations(
+    score: ArrayLike,
+    prediction: ArrayLike,
+    task: Task,
+    *,
+    threshold: float | None = None,
+    cells: ArrayLike | None = None,
+    num_bootstrap: int = 1000,
+    seed: int = 0,
+) -> dict[str, Entry]:
+    """The metrics of a task.
+
+    Args:
+        score: ``[P]`` scores, or labels; NaN is a gap.
+        prediction: ``[P]`` scores, or probabilities of class 1.
+        task: ``mae rmse r2 pearson`` and ``spearman`` for regression; ``roc_auc pr_auc accuracy`` for classification.
+        threshold: regression: ``roc_auc`` and ``pr_auc`` too, of scores of at least this against the others.
+        cells: ``[P]`` names of the cell lines: ``macro_pearson`` or ``macro_roc_auc`` too, the mean over cell lines of
+            each one's own, which knowing that some cell lines show more synergy than others does not raise.
+        num_bootstrap: resamplings of the rows; the means over cell lines have no interval.
+        seed: of the resampling.
+
+    Returns:
+        Per metric ``value``, ``ci95`` and ``n``, as `geoattn.domains.metrics.evaluate` has them. ``n`` of a mean over
+        cell lines is how many have one.
+
+    Example:
+        >>> found = evaluate_combinations([1.0, 2.0, 4.0], [0.0, 1.0, 9.0], "regression", threshold=3.0)
+        >>> found["spearman"]["value"], found["roc_auc"]["value"]
+        (1.0, 1.0)
+    """
+    y, p = (np.asarray(values, dtype=np.float64).reshape(-1, 1) for values in (score, prediction))
+    entries = evaluate(y, p, task, num_bootstrap=num_bootstrap, seed=seed)
+    known = ~np.isnan(y[:, 0])
+    if task == "regression":
+        entries["spearman"] = _spearman(y[known], p[known], num_bootstrap, seed)
+        if threshold is not None:
+            classes = np.where(np.isnan(y), np.nan, y >= threshold)
+            found = evaluate(classes, p, "classification", num_bootstrap=num_bootstrap, seed=seed)
+            entries |= {name: found[name] for name in ("roc_auc", "pr_auc")}
+    if cells is not None:
+        metric = "pearson" if task == "regression" else "roc_auc"
+        entries[f"macro_{metric}"] = _macro(y[known, 0], p[known, 0], np.asarray(cells)[known], metric)
+    return entries
+
+
+def _spearman(y: np.ndarray, p: np.ndarray, num_bootstrap: int, seed: int) -> Entry:
+    """Pearson's r of the ranks among all rows; a resampling keeps these ranks."""
+    if np.isnan(p).any():
+        return {"value": None, "ci95": None, "n": len(y), "reason": "a prediction is NaN"}
+    ranks = [rankdata(values, axis=0) for values in (y, p)]
+    return evaluate(*ranks, "regression", num_bootstrap=num_bootstrap, seed=seed)["pearson"]
+
+
+def _macro(y: np.ndarray, p: np.ndarray, cells: np.ndarray, metric: str) -> Entry:
+    task: Task = "regression" if metric == "pearson" else "classification"
+    values = []
+    for name in np.unique(cells):
+        rows = cells == name
+        value = evaluate(y[rows, None], p[rows, None], task, num_bootstrap=0)[metric]["value"]
+        if value is not None:
+            values.append(value)
+    if not values:
+        return {"value": None, "ci95": None, "n": 0, "reason": f"no cell line has a {metric}"}
+    return {"value": float(np.mean(values)), "ci95": None, "n": len(values)}
