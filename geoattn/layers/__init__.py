@@ -5,6 +5,7 @@ from geoattn.layers.edge_weights import EdgeWeights
 from geoattn.layers.egnn import EdgeGeometry, EGNNLayer, edge_geometry
 from geoattn.layers.equiformer import EquiformerLayer
 from geoattn.layers.equiformer_v2 import EquiformerV2Block
+from geoattn.layers.equivariant_gat import EquivariantGATLayer
 from geoattn.layers.equivariant_linear import EquivariantLinear
 from geoattn.layers.equivariant_norm import EquivariantLayerNorm
 from geoattn.layers.gate import Gate
@@ -32,6 +33,7 @@ __all__ = [
     "EdgeWeights",
     "EquiformerLayer",
     "EquiformerV2Block",
+    "EquivariantGATLayer",
     "EquivariantLayerNorm",
     "EquivariantLinear",
     "GINAttention",
