@@ -1,6 +1,6 @@
 """Polynormer's global layer as graphs grow: time and memory, beside attention with the N x N matrix.
 
-    python benchmarks/polynormer.py [--quick] [--device cuda]
+    python benchmarks/polynormer.py [--nodes N ...] [--quick] [--device cuda]
 
 Width 64, 8 heads, float32, one graph of N nodes, forward, and the same N in a batch of graphs of 100 nodes; memory is
 also given as multiples of the layer's output. The explicit form runs while its matrices take less than 1 GiB. Nothing
@@ -47,15 +47,17 @@ def measure(nodes: int, repeats: int, device: str) -> list[dict[str, str | float
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--nodes", type=int, nargs="+", default=[1000, 4000, 20_000, 100_000, 1_000_000])
+    parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--quick", action="store_true", help="small graphs: shows that it runs, not how fast")
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     parser.add_argument("--out", type=Path, default=Path("runs/benchmark-polynormer.json"))
     options = parser.parse_args()
     torch.manual_seed(0)
     torch.set_num_threads(2)
-    sizes = [1000, 4000] if options.quick else [1000, 4000, 20_000, 100_000, 1_000_000]
+    sizes = [1000, 4000] if options.quick else options.nodes
     with torch.no_grad():
-        rows = [row for nodes in sizes for row in measure(nodes, 3 if options.quick else 5, options.device)]
+        rows = [row for nodes in sizes for row in measure(nodes, options.repeats, options.device)]
     print_and_save(rows, options.out)
 
 

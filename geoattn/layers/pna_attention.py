@@ -86,9 +86,9 @@ class PNAAttention(nn.Module):
             for value in chosen:
                 if value not in known:
                     raise ShapeError(name, repr(value), ", ".join(map(repr, known)), nearest_hint(value, known))
-        if normalize == "none":
+        if normalize not in ("softmax", "sigmoid", "relu"):
             hint = "Means and deviations divide by the sum of the weights."
-            raise ShapeError("normalize", "'none'", "'softmax', 'sigmoid' or 'relu'", hint)
+            raise ShapeError("normalize", repr(normalize), "'softmax', 'sigmoid' or 'relu'", hint)
         if mean_log_degree <= 0:
             raise ShapeError("mean_log_degree", f"{mean_log_degree}", "a number above 0")
         self.channels, self.num_heads = channels, num_heads
@@ -138,7 +138,7 @@ class PNAAttention(nn.Module):
         unconnected = (nbr.to_csr_order(weights) <= 0)[:, :, None]
         sent, nbr = values[nbr.source], nbr.in_csr_order()
         none = segment_reduce((~unconnected).to(values.dtype), nbr, "max") == 0
-        extrema = {}
+        extrema: dict[str, Tensor] = {}
         for name, worst in (("max", -torch.inf), ("min", torch.inf)):
             if name in self.aggregators:
                 reached = segment_reduce(sent.masked_fill(unconnected, worst), nbr, "max" if name == "max" else "min")
