@@ -112,8 +112,8 @@ class CombinationReader:
             found, without = excess(responses, self.response_scale)
         except InputError as error:
             raise InputError(f"{self.path}: {error}") from error
-        for first, error in without:
-            self.rejections.add(file, first.line, error)
+        for first, reason in without:
+            self.rejections.add(file, first.line, reason)
         for item in found:
             first = item.first
             try:

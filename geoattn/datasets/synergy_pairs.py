@@ -119,7 +119,6 @@ def _said(repeats: Sequence[Sequence[Combination]], labels: bool) -> str:
     scores = np.array([[group[0].score, group[1].score] for group in repeats], dtype=np.float64)
     if len(scores) >= ENOUGH and (np.ptp(scores, axis=0) > 0).all():
         both = np.vstack([scores, scores[:, ::-1]])  # neither of two measurements is the first
-        said += (
-            f" Repeated scores correlate with r = {np.corrcoef(both.T)[0, 1]:.2f}, which bounds what a model can reach."
-        )
+        r = float(np.asarray(np.corrcoef(both.T))[0, 1])
+        said += f" Repeated scores correlate with r = {r:.2f}, which bounds what a model can reach."
     return said

@@ -2,8 +2,9 @@ r"""A screen that geoattn makes itself: data for the demo, where the answer is k
 
 Each drug has one of two kinds of motif, four chemical groups of each kind, on a scaffold that says nothing. Two drugs
 of different kind are synergistic, two of the same kind antagonistic, the more so the more a cell line expresses a
-programme of eight genes. Half of the drugs on every scaffold are of each kind, so that a drug's own average says nothing: whoever
-does not read molecules has an expected ROC AUC of 1/2 for pairs with a drug that training has not.
+programme of eight genes. Half of the drugs on every scaffold are of each kind, so that a drug's own average
+says nothing: whoever does not read molecules has an expected ROC AUC of 1/2 at most for pairs with a drug that training
+has not.
 
 A surface is Bliss independence of two Hill curves plus the interaction, in wells of fractional inhibition:
 
@@ -71,7 +72,8 @@ def demo_screen(num_cells: int = 12, num_genes: int = 60, seed: int = 0) -> Scre
         seed: the same seed gives the same screen.
     """
     rng = np.random.default_rng(seed)
-    drugs, kind = {}, {}
+    drugs: dict[str, str] = {}
+    kind: dict[str, int] = {}
     for scaffold in SCAFFOLDS:
         for which, motifs in enumerate(MOTIFS):
             for motif in motifs:

@@ -60,8 +60,8 @@ def _spearman(y: np.ndarray, p: np.ndarray, num_bootstrap: int, seed: int) -> En
     """Pearson's r of the ranks among all rows; a resampling keeps these ranks."""
     if np.isnan(p).any():
         return {"value": None, "ci95": None, "n": len(y), "reason": "a prediction is NaN"}
-    ranks = [rankdata(values, axis=0) for values in (y, p)]
-    return evaluate(*ranks, "regression", num_bootstrap=num_bootstrap, seed=seed)["pearson"]
+    y, p = rankdata(y, axis=0), rankdata(p, axis=0)
+    return evaluate(y, p, "regression", num_bootstrap=num_bootstrap, seed=seed)["pearson"]
 
 
 def _macro(y: np.ndarray, p: np.ndarray, cells: np.ndarray, metric: str) -> Entry:
