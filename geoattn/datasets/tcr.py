@@ -147,6 +147,13 @@ class TCRData(lightning.LightningDataModule):
             )
         if (negatives == "background") != (background is not None):
             raise InputError("background: name the file of receptors if and only if negatives=background.")
+        for name, value, least in (
+            ("batch_size", batch_size, 1),
+            ("num_workers", num_workers, 0),
+            ("negatives_ratio", negatives_ratio, 1),
+        ):
+            if value < least:
+                raise InputError(f"{name}: got {value}, expected at least {least}.")
         make_preprocess(**self.kinds, smiles_vocabulary=[])  # a kind that does not exist shows before the reading
 
     def setup(self, stage: str | None = None) -> None:
@@ -193,7 +200,38 @@ class TCRData(lightning.LightningDataModule):
             )
         self.table = table_of(pairs, split_column(self.split_spec))
         self.pairs = pairs
+        self._note_unread()
         self.preprocess = self._preprocess()
+
+    def check_labels(self) -> None:
+        """Refuse a part that has one label alone, which cannot be learned from, or measured on.
+
+        Raises:
+            InputError: naming the part.
+        """
+        for part in PARTS:
+            labels = {pair.label for pair in self.part(part)}
+            if len(labels) < 2:
+                what = "binders" if labels == {1} else "pairs of label 0"
+                raise InputError(
+                    f"{self.file}: the {part} part of split {self.split_spec!r} has only {what} "
+                    f"({len(self.split[part])}). Draw negatives (--negatives frequency), or choose another split or "
+                    "larger fractions."
+                )
+
+    def _note_unread(self) -> None:
+        """Pairs that differ in what is not read alone, and have both labels."""
+        if self.kinds["tcr"] == "full":
+            return
+        labels: dict[tuple[str, str], set[int | None]] = {}
+        for pair in self.pairs:
+            labels.setdefault((pair.receptor.cdr3, pair.epitope.sequence), set()).add(pair.label)
+        both = sum(len(found) > 1 for found in labels.values())
+        if both:
+            self.notes.append(
+                f"{both} pairs of CDR3 and epitope stand with both labels, for receptors that differ in their genes: "
+                "tcr=cdr3 cannot tell them apart."
+            )
 
     def train_dataloader(self) -> DataLoader:
         """Batches of the training part in an order drawn from ``(seed, epoch)``."""
@@ -226,11 +264,11 @@ class TCRData(lightning.LightningDataModule):
         """The pairs of one part of the split: train, valid or test."""
         return [self.pairs[row] for row in self.split[name]]
 
-    def share_of_binders(self, part: str) -> float:
-        """Of the pairs that are trained on, or that the part has."""
-        if part == "train" and self.fresh_negatives:
+    def share_of_binders(self) -> float:
+        """Of the pairs that are trained on."""
+        if self.fresh_negatives:
             return 1 / (1 + self.fresh_negatives)
-        return float(np.mean([pair.label == 1 for pair in self.part(part)]))
+        return float(np.mean([pair.label == 1 for pair in self.part("train")]))
 
     def _loader(
         self,
@@ -297,7 +335,8 @@ class TCRData(lightning.LightningDataModule):
             return {part: [] for part in PARTS}
         reader = PairReader(
             self.background,
-            Rejections("raise"),
+            Rejections(self.on_error),
+            replace(self.columns, epitope=None, smiles=None, label=None, id=None, study=None, required=[]),
             anchors=self.anchors,
             epitopes=["A"],  # a background file has none
             full=self.kinds["tcr"] == "full",

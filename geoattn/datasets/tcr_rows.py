@@ -192,6 +192,11 @@ def check_first_rows(path: Path, layout: Layout, anchors: Anchors | None, rows: 
             f"({_examples(values['epitope'])}), {name!r} does not ({_examples(values['tcr'])}). Name them with "
             "--tcr-column and --epitope-column."
         )
+    if values["tcr"] and all(len(text) > 20 and not set(text) - set("ACGTN") for text in values["tcr"]):
+        raise InputError(
+            f"{path}: column {name!r} looks like nucleotides ({_examples(values['tcr'])}); amino acids are needed. "
+            "Name their column with --tcr-column."
+        )
     said = anchors or layout.anchors
     if said is None:
         raise InputError(

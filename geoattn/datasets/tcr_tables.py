@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import gzip
 import io
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -63,8 +64,10 @@ def _open_text(
     try:
         with opener(path, "rt", encoding="utf-8-sig", newline="") as file:
             yield _delimited(path, file, suffix, rejections)
-    except (UnicodeDecodeError, gzip.BadGzipFile, EOFError) as error:
-        raise InputError(f"{path}: cannot be read as text ({error}). Save it as UTF-8.") from error
+    except (UnicodeDecodeError, gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise InputError(
+            f"{path}: cannot be read as text ({error}). Save it as UTF-8, or download it again."
+        ) from error
 
 
 def _delimited(path: Path, file: io.TextIOBase, suffix: str, rejections: Rejections) -> tuple[list[str], Iterator[Row]]:

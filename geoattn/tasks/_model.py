@@ -65,7 +65,8 @@ def overlap_text(keys: Sequence[str], known: Mapping[str, Sequence[str]], what: 
     """How many samples of a file, by their ``keys``, the model has ``known``; ``what`` names them: molecules, say."""
     if "train" not in known:
         return "It is not written down what this model was trained on."
-    counts = {part: sum(key in set(known[part]) for key in keys) for part in ("train", "valid")}
+    seen = {part: set(known[part]) for part in ("train", "valid")}
+    counts = {part: sum(key in of_part for key in keys) for part, of_part in seen.items()}
     text = f"{counts['train']} of {len(keys)} {what} of the file are in the model's training part"
     text += f", {counts['valid']} in its validation part."
     return text + (" On those it looks better than it is; see --rows test." if counts["train"] else "")

@@ -116,7 +116,7 @@ def measure_symmetry(model: nn.Module, pairs: Sequence[Pair], featurizer: Featur
             together = network(_cast(featurizer.collate(chosen), dtype))
             alone = torch.cat([network(_cast(featurizer.collate([pair]), dtype)) for pair in chosen])
         errors[str(dtype).removeprefix("torch.")] = float((together - alone).abs().max() / together.abs().max())
-    return Symmetry(errors, "The prediction for a pair does not depend on padding, nor on what else is in the batch.")
+    return Symmetry(errors, "The prediction for a pair does not depend on what else is in the batch.")
 
 
 def _cast(batch: PairBatch, dtype: torch.dtype) -> PairBatch:

@@ -49,7 +49,7 @@ from geoattn.tasks._training import make_trainer
 
 EPITOPE_ONLY = "epitope_only_network"
 LIMITS = (
-    "For epitopes that were not in the training part, ranks are hardly better than chance.",
+    "Nothing shows that ranks are better than chance for epitopes that were not in the training part (docs/tcr.md).",
     "Probabilities hold where as many pairs bind as in the test part; among all receptors of a sample far fewer do.",
 )
 
@@ -129,6 +129,7 @@ def fit_config(options: Mapping[str, Any], command: str) -> Run:
         make_trainer(config["trainer"], [], folder.path)  # options that cannot be used show now: before the reading
         data = TCRData(**config["data"], seed=config["seed"])
         data.setup()
+        data.check_labels()
         TCRModule(data, **config["model"])  # and these before anything is written
     keys = pair_keys(data.pairs, data.preprocess)
     split = split_record(data.split, data.table["id"].tolist(), keys, data.split_spec, data.split_seed)
@@ -254,7 +255,8 @@ def _card(
     return Card(
         title=said["title"] or "Binding of T-cell receptors and epitopes",
         summary=said["summary"] or f"Tells which epitope a receptor binds, from {chain} of its beta chain",
-        targets={"probability": "that the receptor binds the epitope, where as many pairs bind as in the test part"},
+        targets=said["targets"]
+        or {"probability": "that the receptor binds the epitope, where as many pairs bind as in the test part"},
         data=said["data"] or name,
         data_licence=said["data_licence"],
         split=f"{data.split_spec}, seed {data.split_seed}",
@@ -263,6 +265,16 @@ def _card(
         equivariance_error=symmetry.errors,
         command=command,
         seeds=[config["seed"] + k for k in range(config["ensemble"])],
-        limits=[*(said["limits"] or []), *LIMITS],
+        limits=[*(said["limits"] or []), *_about_negatives(data), *LIMITS],
         input="pairs" + "".join(Path(name).suffixes[-1:]),
     )
+
+
+def _about_negatives(data: TCRData) -> list[str]:
+    """How the negatives were made, which decides what the metrics mean."""
+    if data.negatives == "given":
+        return [
+            "Negatives are the rows of label 0 of the file.",
+            *(n for n in data.notes if n.startswith("In training")),
+        ]
+    return [note for note in data.notes if note.startswith(("Negatives", "In training"))]

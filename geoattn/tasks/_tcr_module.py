@@ -6,6 +6,7 @@ import copy
 from typing import Any, Literal
 
 import lightning
+import numpy as np
 import torch
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
@@ -26,9 +27,9 @@ ModelName = Literal["titan-masked", "titan"]
 class TCRModule(lightning.LightningModule):
     """One network with its loss, optimiser and averaged weights.
 
-    The two classes are weighted so that binders are as frequent in the training loss as in the validation part,
-    whatever the number of negatives drawn for training. Validation uses the moving average of the weights; ``averaged``
-    is the model to keep.
+    Where negatives are drawn anew in every epoch, the two classes are weighted so that binders are as frequent in the
+    loss as in the training part itself, whatever the number of fresh negatives. Validation uses the moving average of
+    the weights; ``averaged`` is the model to keep.
 
     Args:
         data: after ``setup``: says how receptors and epitopes are read.
@@ -112,7 +113,7 @@ class TCRModule(lightning.LightningModule):
         self._validation.clear()
         self.log("valid_loss", F.binary_cross_entropy_with_logits(logit, label))
         y, score = label.cpu().numpy(), logit.double().sigmoid().cpu().numpy()
-        for name, entry in evaluate_pairs(y, score, self._epitopes, num_bootstrap=0).items():
+        for name, entry in evaluate_pairs(y, score, self._epitopes[: len(y)], num_bootstrap=0).items():
             if entry["value"] is not None:
                 self.log(f"valid_{name}", entry["value"])
 
@@ -125,6 +126,6 @@ class TCRModule(lightning.LightningModule):
 
 
 def _class_weights(data: TCRData) -> list[float]:
-    """Weights of class 0 and 1 that give the training part the share of binders of the validation part."""
-    train, valid = (min(max(data.share_of_binders(part), 1e-3), 1 - 1e-3) for part in ("train", "valid"))
-    return [(1 - valid) / (1 - train), valid / train]
+    """Weights of class 0 and 1 that give what is trained on the share of binders of the training part."""
+    drawn, own = data.share_of_binders(), float(np.mean([pair.label == 1 for pair in data.part("train")]))
+    return [(1 - own) / (1 - drawn), own / drawn]

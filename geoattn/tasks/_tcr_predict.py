@@ -101,7 +101,7 @@ def predict_file(
         skip=done,
         columns=columns,
         anchors=anchors,
-        epitopes=epitopes or (),
+        epitopes=list(dict.fromkeys(epitopes or ())),
         on_error=on_error,
     )
     predicted = rejected = 0

@@ -128,7 +128,9 @@ def _result(findings: Findings) -> Section:
             "ROC AUC over all pairs rewards knowing which epitopes have many binders in the file, without a look at "
             "the receptor: the epitope prior and the network without the receptor show how much. The macro average is "
             "of the areas of single epitopes, those with five pairs of each class or more; n is their number. It says "
-            "what the model knows about receptors. Where negatives were drawn, they are not measured non-binders."
+            "what the model knows about receptors. Where negatives were drawn, they are not measured non-binders. "
+            "Intervals draw pairs as if they were independent. The network without the receptor is one network, "
+            "trained for a third of the epochs, which is enough for what it can learn."
         )
     )
     if "valid" in findings.metrics:

@@ -43,12 +43,14 @@ class Measured:
     Attributes:
         pairs, table, keys: one per row; see ``pair_keys``.
         rejected: the rows that cannot be used.
+        notes: what was done to the rows.
     """
 
     pairs: list[Pair]
     table: pd.DataFrame
     keys: list[str]
     rejected: pd.DataFrame
+    notes: list[str]
 
 
 def test_file(
@@ -107,9 +109,14 @@ def test_file(
     )
     file = _read(data, loaded.preprocess, columns, anchors, on_error)
     known = loaded.split.get("keys", {})
-    notes = [overlap_text(file.keys, known, "pairs")]
+    notes = [overlap_text(file.keys, known, "pairs"), *file.notes]
     chosen = list(range(len(file.keys))) if rows == "all" else rows_of_test_part(file.keys, known, data, "pair")
     pairs, featurizer = [file.pairs[row] for row in chosen], Featurizer(loaded.preprocess)
+    if len(set(labels_of(pairs).tolist())) < 2:
+        raise InputError(
+            f"{data}: all {len(pairs)} rows are of label {pairs[0].label}; to measure, both are needed. Add rows of "
+            "the other label, or use predict."
+        )
     unseen = Counter(p.epitope.sequence for p in pairs if p.epitope.sequence not in loaded.preprocess["epitopes"])
     if unseen:
         notes.append(unseen_text(unseen))
@@ -153,7 +160,7 @@ def _read(
     if not pairs:
         raise InputError(f"{data}: no usable pair; {len(rejected)} rows were rejected.")
     table = pd.concat([chunk.table for chunk in chunks], ignore_index=True)
-    return Measured(pairs, table, pair_keys(pairs, preprocess), rejected)
+    return Measured(pairs, table, pair_keys(pairs, preprocess), rejected, chunks[-1].notes)
 
 
 def _training_part(file: Measured, split: Mapping[str, Any]) -> list[Pair]:

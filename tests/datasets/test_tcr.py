@@ -163,7 +163,7 @@ def test_fresh_negatives_are_those_of_the_epoch(file, fresh):
     other = data_of(file, negatives=fresh.negatives, fresh_negatives=3, seed=1)
     assert names(next(epochs(other, 0))) != names(first)
     assert any("3 negatives per binder were drawn anew in every epoch" in note for note in fresh.notes)
-    assert fresh.share_of_binders("train") == 0.25
+    assert fresh.share_of_binders() == 0.25
     assert fresh.preprocess["negatives"] == {"scheme": fresh.negatives, "ratio": 1, "fresh": 3}
 
 
@@ -204,10 +204,7 @@ def test_fresh_negatives_have_the_epitopes_of_the_parts_own(tmp_path):
     binders = Counter(p.epitope.sequence for p in data.part("train") if p.label == 1)
     drawn = Counter(epitope for epoch in epochs(data, *range(10)) for _, epitope, label in names(epoch) if not label)
     assert drawn[EPITOPES[5]] == 0
-    # a binder of an epitope draws from the others: by how much is known
-    of_binders = np.array([binders[epitope] for epitope in EPITOPES])
-    allowed = share * (1 - np.eye(6))
-    expected = 40 * of_binders @ (allowed / allowed.sum(1, keepdims=True))
+    expected = 40 * binders.total() * share
     got = np.array([drawn[epitope] for epitope in EPITOPES])
     seen = expected > 0
     assert (((got - expected) ** 2)[seen] / expected[seen]).sum() < 20.5, "chi square, 4 degrees, 1 in 2500"

@@ -135,7 +135,7 @@ def calibration(
     in_bin = np.searchsorted(edges, p, side="left")[:, None] == np.arange(len(edges) + 1)
     weights = _weights(np.random.default_rng(seed), num_bootstrap, len(y))
     gaps = np.abs(weights @ (in_bin * (y - p)[:, None])).sum(axis=1) / len(y)
-    return {"ece": _entry(gaps, len(y)), "brier": _entry(weights @ (y - p) ** 2 / len(y), len(y))}
+    return {"ece": _entry(gaps, len(y)) | {"ci95": None}, "brier": _entry(weights @ (y - p) ** 2 / len(y), len(y))}
 
 
 def _checked(
