@@ -26,7 +26,10 @@ def checked_drug(name: str, smiles: str, column: str = "smiles") -> tuple[Drug, 
     """
     if not smiles.strip():
         raise RecordError(column, smiles, f"drug {name!r} has no SMILES", "Add it, or leave the drug's rows out.")
-    mol = parse_molecule(Record(id=name, smiles=smiles.strip()))
+    try:
+        mol = parse_molecule(Record(id=name, smiles=smiles.strip()))
+    except RecordError as error:
+        raise RecordError(column, error.value, error.reason) from error
     fragments = _fragments(mol)
     metal = any(_has_metal(symbols) for symbols in fragments)
     salt = len(fragments) > 1 and not metal
