@@ -33,7 +33,7 @@ def with_self_loops(
         >>> nbr.edge_index.tolist(), attr.tolist()
         ([[1, 0, 1], [0, 0, 1]], [[3.0], [3.0], [0.0]])
     """
-    edges = as_neighborhood(edge_index, num_nodes).edge_index if isinstance(edge_index, Neighborhood) else edge_index
+    edges = as_neighborhood(edge_index, num_nodes).edge_index
     if edge_attr is not None and edge_attr.shape[0] != edges.shape[1]:
         raise ShapeError("edge_attr", f"shape {tuple(edge_attr.shape)}", f"[E = {edges.shape[1]}, A]")
     between = edges[0] != edges[1]
