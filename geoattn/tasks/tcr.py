@@ -3,7 +3,7 @@
 Example:
     >>> from geoattn.tasks import tcr
     >>> run = tcr.fit("pairs.csv", recipe="tcr-titan", data={"anchors": "yes"})  # doctest: +SKIP
-    >>> tcr.predict(run.folder, cdr3=["CASSIRSSYEQYF"], epitope=["GILGFVFTL"])  # doctest: +SKIP
+    >>> tcr.predict(run.folder, cdr3=["CASSIRSSYEQYF"], epitope=["NLVPMVATV"])  # doctest: +SKIP
 """
 
 from __future__ import annotations
