@@ -74,6 +74,11 @@ def pair_tokens(ptr: Tensor, which: Tensor, num_tokens: int, token: Tensor | Non
         which: ``[P]`` int64 the sequence of each pair.
         num_tokens: S, how many there are.
         token: ``[ptr[-1]]`` int64: which token stands in each place, where sequences share tokens.
+
+    Example:
+        >>> nbr = pair_tokens(torch.tensor([0, 3, 5]), torch.tensor([1, 0]), 5)
+        >>> nbr.row_ptr.tolist(), nbr.source.tolist()
+        ([0, 2, 5], [3, 4, 0, 1, 2])
     """
     lengths = (ptr[1:] - ptr[:-1])[which]
     row_ptr = torch.cat([lengths.new_zeros(1), lengths.cumsum(0)])

@@ -54,6 +54,14 @@ class TensorFieldConv(nn.Module):
     Cost: ``U sum_paths C_k C'_l`` multiplications per edge.
 
     Edge cases: the message of an edge of length zero has no meaning, as it has no direction. Give it no weight.
+
+    Example:
+        >>> from geoattn.kernels import Neighborhood
+        >>> nbr = Neighborhood.from_edge_index(torch.tensor([[1, 0], [0, 1]]), num_targets=2)
+        >>> basis = EdgeBasis.build(torch.randn(2, 3), nbr)
+        >>> conv = TensorFieldConv(Columns.heads({0: 4, 1: 4}), Columns.heads({0: 2, 1: 2, 2: 2}))
+        >>> conv(torch.randn(2, 4, 4), basis).shape  # edges, channels, components of degrees 0 to 2
+        torch.Size([2, 2, 9])
     """
 
     places: Tensor | None

@@ -103,7 +103,7 @@ class TestFit:
             assert f">{heading}</h2>" in text, heading
         assert "epitope_only_network" in text and "<script" not in text
         card = (trained.folder / "model" / "README.md").read_text()
-        assert "hardly better than chance" in card and "identical receptor 0" in card
+        assert "Nothing shows that ranks are better than chance" in card and "identical receptor 0" in card
 
     def test_config_runs_again_and_gives_the_same(self, trained, file, tmp_path):
         again = tcr.fit(file, recipe=str(trained.folder / "config.yaml"), out=tmp_path / "again", quiet=True)
@@ -177,8 +177,8 @@ class TestTest:
             wanted = entry["value"] if entry["value"] is None else pytest.approx(entry["value"], rel=1e-5)
             assert metrics["test"][name]["value"] == wanted, name
         for name in ("epitope_prior", "knn_cdr3"):
-            stored = trained.metrics["baselines"]["test"][name]["roc_auc"]
-            assert metrics["baselines"]["test"][name]["roc_auc"] == pytest.approx(stored)
+            stored = trained.metrics["baselines"]["test"][name]["roc_auc"]["value"]
+            assert metrics["baselines"]["test"][name]["roc_auc"]["value"] == pytest.approx(stored)
         printed, err = capsys.readouterr()
         assert "72 of 120 pairs of the file are in the model's training part, 24 in its validation part" in err
         assert "epitope_prior" in printed and "24; in brackets the 95 % interval" in printed

@@ -32,7 +32,7 @@ def full_chain(v: str, j: str, cdr3: str) -> tuple[str, int]:
     Example:
         >>> sequence, start = full_chain("TRBV19", "TRBJ2-7", "CASSIRSSYEQYF")
         >>> sequence[start - 5 :]
-        'AFYLCASSIRSSYEQYFGPGTRLTVT'
+        'TAFYLCASSIRSSYEQYFGPGTRLTVT'
     """
     head, tail = v_segment(v), j_segment(j)
     return head + cdr3 + tail, len(head)
