@@ -50,7 +50,7 @@ def make_trainer(options: Mapping[str, Any], callbacks: list[Callback], folder: 
     """
     if not options["max_epochs"] or options["max_epochs"] < 1:
         raise InputError(f"trainer.max_epochs: got {options['max_epochs']}, expected at least 1.")
-    if options["limit_val_batches"] == 0:
+    if options.get("limit_val_batches") == 0:
         raise InputError("trainer.limit_val_batches: got 0, but the best epoch is chosen on the validation part.")
     try:
         trainer = lightning.Trainer(
