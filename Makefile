@@ -1,4 +1,5 @@
-# One command each; the first builds .venv, and whatever pyproject.toml or constraints.txt changes is installed again.
+# One command each; the first builds .venv, and whatever pyproject.toml, constraints.txt or this file changes is installed
+# again.
 #   make demo      train, test and report on molecules that the package makes itself
 #   make test      lint, layering, types and the tests, slow ones left out
 #   make test-all  the same with the slow ones
@@ -43,7 +44,7 @@ clean:
 	rm -rf build dist site .pytest_cache .ruff_cache .mypy_cache .import_linter_cache .hypothesis
 	find geoattn tests benchmarks examples -name __pycache__ -prune -exec rm -rf {} +
 
-$(INSTALLED): pyproject.toml constraints.txt
+$(INSTALLED): pyproject.toml constraints.txt Makefile
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "geoattn needs Python 3.11 or newer; say which with: make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)"; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
