@@ -25,7 +25,7 @@ from geoattn.tasks._model import Symmetry
 TASK = "tcr"
 HEADLINE = "roc_auc"
 MACRO = "macro_roc_auc"
-BATCH_SIZE = 4096
+BATCH_SIZE = 2048
 NEIGHBORS = {"cdr3": 13, "full": 7}
 """Neighbours that vote in the baseline: the strongest numbers on the benchmark of TITAN, of CDR3s and full chains."""
 SYMMETRY_SAMPLES = 8
