@@ -6,11 +6,12 @@ constants are known only after that; so its parser is used, and the tasks build 
 
 import difflib
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, NoReturn
 
+from lightning import LightningDataModule
 from lightning.pytorch.cli import LightningArgumentParser
 
 from geoattn.errors import InputError, nearest_hint
@@ -197,3 +198,28 @@ def differences(first: Mapping[str, Any], second: Mapping[str, Any], prefix: str
         elif a != b:
             found.append(f"{prefix}{key}")
     return found
+
+
+def data_parser(
+    task: str, verb: str, description: str, usage: str, data: type[LightningDataModule], skip: set[str]
+) -> TaskParser:
+    """A parser with the options of the data of a task.
+
+    Args:
+        task, verb, description, usage: see `make_parser`.
+        data: its data module.
+        skip: arguments of it that are no options.
+    """
+    parser = make_parser(f"geoattn {task} {verb}", description, usage)
+    parser.add_class_arguments(data, "data", skip=skip, instantiate=False, sub_configs=False)
+    for action in parser._actions:
+        if action.option_strings == ["--data"]:
+            action.metavar, action.help = "FILE", "your file, short for --data.file"
+    return parser
+
+
+def run_function(task: str, verb: str, function: Callable[..., Any], usage: str, arguments: list[str]) -> None:
+    """A verb whose options are the arguments of a function."""
+    parser = make_parser(f"geoattn {task} {verb}", (function.__doc__ or "").split("\n", 1)[0], usage)
+    parser.add_function_arguments(function, as_group=False, sub_configs=False)
+    function(**parser.parse_args(expand_arguments(task, arguments, data=None)).as_dict())

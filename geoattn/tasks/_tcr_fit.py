@@ -31,7 +31,7 @@ from geoattn.tasks._fit import (
     train_members,
 )
 from geoattn.tasks._model import Symmetry, split_record
-from geoattn.tasks._parser import TaskParser, make_parser, merged
+from geoattn.tasks._parser import TaskParser, data_parser, merged
 from geoattn.tasks._run import RunFolder, command_line, say
 from geoattn.tasks._tcr_evaluate import (
     TASK,
@@ -54,14 +54,9 @@ LIMITS = (
 )
 
 
-def data_parser(verb: str, description: str, usage: str) -> TaskParser:
+def data_options(verb: str, description: str, usage: str) -> TaskParser:
     """A parser with the options of the data."""
-    parser = make_parser(f"geoattn {TASK} {verb}", description, usage)
-    parser.add_class_arguments(TCRData, "data", skip={"seed"}, instantiate=False, sub_configs=False)
-    for action in parser._actions:
-        if action.option_strings == ["--data"]:
-            action.metavar, action.help = "FILE", "your file, short for --data.file"
-    return parser
+    return data_parser(TASK, verb, description, usage, TCRData, {"seed"})
 
 
 def fit_parser() -> TaskParser:
@@ -70,7 +65,7 @@ def fit_parser() -> TaskParser:
         "--data FILE [--recipe NAME|FILE] [--tcr cdr3|full] [--epitope aa|smiles|graph] [--split ...] [--out DIR] "
         "[--resume] [--data.* --model.* --trainer.* ...]"
     )
-    parser = data_parser("fit", "Train a model that tells which receptors bind which epitopes.", usage)
+    parser = data_options("fit", "Train a model that tells which receptors bind which epitopes.", usage)
     add_fit_options(parser, TASK, TCRModule)
     return parser
 

@@ -22,10 +22,10 @@ from geoattn.domains.tcr.audit import audit as audit_split
 from geoattn.domains.tcr.audit import audit_rows
 from geoattn.domains.tcr.demo import demo_pairs, write_demo
 from geoattn.errors import InputError
-from geoattn.tasks._parser import expand_arguments, make_parser
+from geoattn.tasks._parser import expand_arguments, run_function
 from geoattn.tasks._run import RunFolder, say
 from geoattn.tasks._tcr_evaluate import TASK
-from geoattn.tasks._tcr_fit import Run, data_parser, fit, run_fit
+from geoattn.tasks._tcr_fit import Run, data_options, fit, run_fit
 from geoattn.tasks._tcr_module import TCRModule
 from geoattn.tasks._tcr_predict import predict_arrays, predict_file
 from geoattn.tasks._tcr_test import test_file
@@ -112,23 +112,16 @@ def run(verb: str, arguments: list[str]) -> None:
     verbs: dict[str, Callable[[list[str]], Any]] = {
         "fit": run_fit,
         "audit": _run_audit,
-        "demo": partial(_run_function, "demo", demo),
-        "test": partial(_run_function, "test", test_file),
-        "predict": partial(_run_function, "predict", predict_file),
+        "demo": partial(run_function, TASK, "demo", demo, USAGE["demo"]),
+        "test": partial(run_function, TASK, "test", test_file, USAGE["test"]),
+        "predict": partial(run_function, TASK, "predict", predict_file, USAGE["predict"]),
     }
     verbs[verb](arguments)
 
 
 def _run_audit(arguments: list[str]) -> None:
     description = "Count what the parts of a split share, and what the negatives give away."
-    parser = data_parser("audit", description, "--data FILE [--split ...] [--negatives ...] [--out FILE.csv]")
+    parser = data_options("audit", description, "--data FILE [--split ...] [--negatives ...] [--out FILE.csv]")
     parser.add_argument("--out", type=str | None, help="a .csv file for the counts")
     config = parser.parse_args(expand_arguments(TASK, arguments)).as_dict()
     audit(config["data"], config["out"])
-
-
-def _run_function(verb: str, function: Callable[..., Any], arguments: list[str]) -> None:
-    """A verb whose options are the arguments of a function."""
-    parser = make_parser(f"geoattn {TASK} {verb}", (function.__doc__ or "").split("\n", 1)[0], USAGE[verb])
-    parser.add_function_arguments(function, as_group=False, sub_configs=False)
-    function(**parser.parse_args(expand_arguments(TASK, arguments, data=None)).as_dict())
