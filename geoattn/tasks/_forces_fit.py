@@ -41,7 +41,7 @@ from geoattn.tasks._forces_evaluate import (
 from geoattn.tasks._forces_module import ForcesModule
 from geoattn.tasks._forces_report import ForceFindings, write_fit_report
 from geoattn.tasks._model import split_record
-from geoattn.tasks._parser import TaskParser, expand_arguments, make_parser, merged, recipe_path
+from geoattn.tasks._parser import TaskParser, data_parser, expand_arguments, merged, recipe_path
 from geoattn.tasks._run import RunFolder, read_config, say
 from geoattn.tasks._training import make_trainer
 
@@ -51,11 +51,8 @@ TASK = "molecules"
 def forces_parser() -> TaskParser:
     """The options of ``geoattn molecules fit --data.task forces``."""
     usage = "--data FILE.xyz [--recipe NAME|FILE] [--out DIR] [--resume] [--data.* --model.* --trainer.* ...]"
-    parser = make_parser(f"geoattn {TASK} fit", "Train a potential on energies with forces.", usage)
-    parser.add_class_arguments(TrajectoryData, "data", skip={"seed", "progress"}, instantiate=False, sub_configs=False)
-    for action in parser._actions:
-        if action.option_strings == ["--data"]:
-            action.metavar, action.help = "FILE", "your file, short for --data.file"
+    description = "Train a potential on energies with forces."
+    parser = data_parser(TASK, "fit", description, usage, TrajectoryData, {"seed", "progress"})
     add_fit_options(parser, TASK, ForcesModule)
     return parser
 

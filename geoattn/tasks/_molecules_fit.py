@@ -41,7 +41,7 @@ from geoattn.tasks._molecules_evaluate import (
 )
 from geoattn.tasks._molecules_module import MoleculesModule
 from geoattn.tasks._molecules_report import Findings, write_fit_report
-from geoattn.tasks._parser import TaskParser, make_parser, merged
+from geoattn.tasks._parser import TaskParser, data_parser, merged
 from geoattn.tasks._run import RunFolder, command_line, say
 from geoattn.tasks._training import make_trainer
 
@@ -50,23 +50,17 @@ STRUCTURE_SUFFIXES = (".xyz", ".extxyz", ".sdf")
 DEFAULT_CUTOFF = 6.0
 
 
-def data_parser(verb: str, description: str, usage: str) -> TaskParser:
+def data_options(verb: str, description: str, usage: str) -> TaskParser:
     """A parser with the options of the data."""
-    parser = make_parser(f"geoattn {TASK} {verb}", description, usage)
-    parser.add_class_arguments(
-        MoleculesData, "data", skip={"graph", "seed", "progress"}, instantiate=False, sub_configs=False
-    )
+    parser = data_parser(TASK, verb, description, usage, MoleculesData, {"graph", "seed", "progress"})
     parser.set_defaults({"data.cutoff": DEFAULT_CUTOFF})
-    for action in parser._actions:
-        if action.option_strings == ["--data"]:
-            action.metavar, action.help = "FILE", "your file, short for --data.file"
     return parser
 
 
 def fit_parser() -> TaskParser:
     """The options of ``geoattn molecules fit``."""
     usage = "--data FILE [--recipe NAME|FILE] [--out DIR] [--resume] [--data.* --model.* --trainer.* ...]"
-    parser = data_parser("fit", "Train a model on molecules or structures of your own.", usage)
+    parser = data_options("fit", "Train a model on molecules or structures of your own.", usage)
     add_fit_options(parser, TASK, MoleculesModule)
     return parser
 

@@ -27,11 +27,11 @@ from geoattn.hub import Pretrained
 from geoattn.tasks._forces_predict import predict_forces
 from geoattn.tasks._forces_test import test_forces
 from geoattn.tasks._model import load_model
-from geoattn.tasks._molecules_fit import Run, data_parser, fit, is_structure_file, run_fit
+from geoattn.tasks._molecules_fit import Run, data_options, fit, is_structure_file, run_fit
 from geoattn.tasks._molecules_module import MoleculesModule
 from geoattn.tasks._molecules_predict import TASK, predict_file, predict_molecules
 from geoattn.tasks._molecules_test import test_file
-from geoattn.tasks._parser import expand_arguments, make_parser
+from geoattn.tasks._parser import expand_arguments, run_function
 from geoattn.tasks._run import RunFolder, say
 
 __all__ = ["MoleculesModule", "Run", "audit", "demo", "fit", "predict", "run", "test"]
@@ -142,7 +142,7 @@ def run(verb: str, arguments: list[str]) -> None:
     verbs: dict[str, Callable[[list[str]], Any]] = {
         "fit": run_fit,
         "audit": _run_audit,
-        "demo": partial(_run_function, "demo", demo),
+        "demo": partial(run_function, TASK, "demo", demo, USAGE["demo"]),
         "test": partial(_run_trained, "test", test_file, test_forces),
         "predict": partial(_run_trained, "predict", predict_file, predict_forces),
     }
@@ -164,20 +164,13 @@ def _run_trained(
         potential = model is not None and is_potential(model)
     except InputError:  # the verb says what is wrong with the model, once its options are complete
         potential = False
-    _run_function(verb, of_forces if potential else of_properties, arguments)
+    run_function(TASK, verb, of_forces if potential else of_properties, USAGE[verb], arguments)
 
 
 def _run_audit(arguments: list[str]) -> None:
     description = "Count what the parts of a split share: molecules, near copies, scaffolds."
-    parser = data_parser("audit", description, "--data FILE [--data.split ...] [--out FILE.csv]")
+    parser = data_options("audit", description, "--data FILE [--data.split ...] [--out FILE.csv]")
     parser.add_argument("--out", type=str | None, help="a .csv file for the counts")
     parser.add_argument("--quiet", type=bool, default=False, help="do not show how far the reading is")
     config = parser.parse_args(expand_arguments(TASK, arguments)).as_dict()
     audit(config["data"], config["out"], config["quiet"])
-
-
-def _run_function(verb: str, function: Callable[..., Any], arguments: list[str]) -> None:
-    """A verb whose options are the arguments of a function."""
-    parser = make_parser(f"geoattn {TASK} {verb}", (function.__doc__ or "").split("\n", 1)[0], USAGE[verb])
-    parser.add_function_arguments(function, as_group=False, sub_configs=False)
-    function(**parser.parse_args(expand_arguments(TASK, arguments, data=None)).as_dict())
