@@ -220,27 +220,43 @@ class SmilesEncoder(nn.Module):
 
 
 class AtomEncoder(nn.Module):
-    """Atoms and bonds of the peptide, read by graph attention; the summary is the mean over atoms."""
+    """Atoms and bonds of the peptide, read by graph attention; the summary is the mean over the residues.
+
+    An atom knows how far its residue is from both ends of the peptide. A residue is an MLP of the sum of its atoms:
+    the mean over all atoms would be the backbone, which all peptides share.
+    """
 
     def __init__(
         self, atom_channels: int, bond_channels: int, channels: int, num_heads: int, num_layers: int, dropout: float
     ) -> None:
         super().__init__()
         self.atom = nn.Linear(atom_channels, channels)
+        self.from_begin = nn.Embedding(FARTHEST, channels)
+        self.from_end = nn.Embedding(FARTHEST, channels)
+        for embedding in (self.from_begin, self.from_end):
+            nn.init.normal_(embedding.weight, std=0.3)
         self.layers = nn.ModuleList(
             GraphAttentionLayer(channels, num_heads, edge_channels=bond_channels, dropout=dropout)
             for _ in range(num_layers)
         )
         self.norm = nn.LayerNorm(channels)
+        self.residue = nn.Sequential(nn.Linear(channels, channels), nn.SiLU(), nn.Linear(channels, channels))
         self.summary = nn.Linear(channels, channels)
 
     def forward(self, batch: Any) -> Tokens:
         """Atoms of a PyG batch, and summaries ``[n, C]``."""
         nbr = Neighborhood.from_edge_index(batch.edge_index, batch.x.shape[0])
-        x = self.atom(batch.x)
+        place, longest = batch.residue, 1 + int(batch.residue.max())
+        residues, of_atom = torch.unique(batch.batch * longest + place, return_inverse=True)
+        lengths = torch.bincount(residues // longest, minlength=batch.ptr.numel() - 1)
+        begin, end = (n.clamp(0, FARTHEST - 1) for n in (place, lengths[batch.batch] - 1 - place))
+        x = self.atom(batch.x) + self.from_begin(begin) + self.from_end(end)
         for layer in self.layers:
             x = layer(x, nbr, batch.edge_attr)
-        return _whole(self.norm(x), batch.ptr[1:] - batch.ptr[:-1], self.summary)
+        x = self.norm(x)
+        residue = self.residue(x.new_zeros(len(residues), x.shape[1]).index_add(0, of_atom, x))
+        atoms = torch.arange(len(x), device=x.device)
+        return Tokens(x, atoms, batch.ptr, self.summary(_means(residue, lengths)))
 
 
 def _cut(tokens: Tensor, inside: Tensor) -> Tensor:
