@@ -95,6 +95,17 @@ def split_rows(
     return split
 
 
+def says_valid(spec: str, table: pd.DataFrame) -> bool:
+    """Does the column or file of a split that `split_rows` has made name the validation part itself?"""
+    column = split_column(spec)
+    if column is not None:
+        values = {str(value).strip().lower() for value in table[column]} if "=" not in spec else set()
+        return "valid" in {PART_NAMES.get(value) for value in values}
+    path = Path(spec.partition(":")[2])
+    content = json.loads(path.read_text(encoding="utf-8")) if path.suffix == ".json" else {}
+    return "train" in content and "valid" in content
+
+
 def _size(n: int, fraction: float) -> int:
     return max(1, round(n * fraction))
 

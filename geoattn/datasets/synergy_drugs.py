@@ -6,7 +6,7 @@ from pathlib import Path
 
 from geoattn.datasets.rejections import Rejections
 from geoattn.datasets.synergy_names import Names
-from geoattn.datasets.tcr_tables import open_table
+from geoattn.datasets.tables import open_table
 from geoattn.domains.records import RecordError
 from geoattn.domains.synergy.drugs import checked_drug
 from geoattn.domains.synergy.records import Drug

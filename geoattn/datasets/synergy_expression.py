@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from geoattn.datasets.rejections import Rejections
-from geoattn.datasets.tcr_tables import Row, open_table
+from geoattn.datasets.tables import Row, open_table
 from geoattn.domains.synergy.expression import Expression, gene_kind, kind_of
 from geoattn.errors import InputError, nearest_hint
 

@@ -11,7 +11,7 @@ from geoattn.datasets.synergy_columns import Layout, SynergyColumns, find_layout
 from geoattn.datasets.synergy_drugs import DrugTable
 from geoattn.datasets.synergy_names import Names
 from geoattn.datasets.synergy_rows import RowReader
-from geoattn.datasets.tcr_tables import open_table
+from geoattn.datasets.tables import open_table
 from geoattn.domains.records import RecordError
 from geoattn.domains.synergy.records import Combination
 from geoattn.domains.synergy.responses import Response, ResponseScale, excess

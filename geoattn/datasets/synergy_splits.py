@@ -7,8 +7,7 @@ from collections.abc import Callable, Hashable, Mapping
 import numpy as np
 import pandas as pd
 
-from geoattn.datasets.splits import PARTS, Split, split_rows
-from geoattn.datasets.tcr_splits import _says_valid
+from geoattn.datasets.splits import PARTS, Split, says_valid, split_rows
 from geoattn.errors import InputError, nearest_hint
 
 Names = list[tuple[Hashable, ...]]
@@ -67,7 +66,7 @@ def split_combinations(
         given = split_rows(
             spec, table, seed=seed, val_fraction=val_fraction, test_fraction=test_fraction, what="combination"
         )
-        if _says_valid(spec, table):
+        if says_valid(spec, table):
             return given, notes
         test, rest = np.array(given["test"]), np.array(sorted([*given["train"], *given["valid"]]))
         dropped, fraction = 0, val_fraction

@@ -9,9 +9,9 @@ from pathlib import Path
 import pandas as pd
 
 from geoattn.datasets.rejections import Rejections
+from geoattn.datasets.tables import open_table
 from geoattn.datasets.tcr_columns import Anchors, Layout, TCRColumns, find_layout
 from geoattn.datasets.tcr_rows import RowReader, changes_rows, check_first_rows, checked_protein
-from geoattn.datasets.tcr_tables import open_table
 from geoattn.domains.records import RecordError
 from geoattn.domains.tcr.records import Epitope, Pair
 from geoattn.errors import InputError

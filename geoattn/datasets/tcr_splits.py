@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Hashable, Iterable, Sequence
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from geoattn.datasets.splits import PART_NAMES, PARTS, Split, split_column, split_rows
+from geoattn.datasets.splits import PARTS, Split, says_valid, split_rows
 from geoattn.domains.tcr.near import near_clusters
 from geoattn.errors import InputError, nearest_hint
 
@@ -78,7 +76,7 @@ def split_pairs(
         split = _with_valid(_members(receptors, test), test, receptors, table, val_fraction, rng, notes)
     elif kind in ("column", "file") and argument:
         split = split_rows(spec, table, seed=seed, val_fraction=val_fraction, test_fraction=test_fraction, what="pair")
-        if not _says_valid(spec, table):
+        if not says_valid(spec, table):
             rest = np.array(sorted([*split["train"], *split["valid"]]))
             split = _with_valid(rest, split["test"], receptors, table, val_fraction, rng, notes)
     else:
@@ -210,17 +208,6 @@ def _with_valid(
             "rest: it shares neither with the training part."
         )
     return {**split, "test": sorted(int(row) for row in test)}
-
-
-def _says_valid(spec: str, table: pd.DataFrame) -> bool:
-    """Does the column or file name the validation part itself?"""
-    column = split_column(spec)
-    if column is not None:
-        values = {str(value).strip().lower() for value in table[column]} if "=" not in spec else set()
-        return "valid" in {PART_NAMES.get(value) for value in values}
-    path = Path(spec.partition(":")[2])
-    content = json.loads(path.read_text(encoding="utf-8")) if path.suffix == ".json" else {}
-    return "train" in content and "valid" in content
 
 
 def _fold(groups: Sequence[Hashable], argument: str, rng: np.random.Generator) -> list[int]:

@@ -1,4 +1,4 @@
-"""Tables of receptors as rows of text: CSV, TSV, text and Parquet, with constant memory."""
+"""Tables of text cells: CSV, TSV, text and Parquet, row by row, with constant memory."""
 
 from __future__ import annotations
 
