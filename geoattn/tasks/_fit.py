@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
@@ -21,6 +21,7 @@ from torch import nn
 
 from geoattn.domains.ensemble import Ensemble
 from geoattn.errors import InputError
+from geoattn.hub import from_pretrained
 from geoattn.tasks._model import metrics_text
 from geoattn.tasks._parser import TaskParser, differences, expand_arguments, merged, recipe_names, recipe_path
 from geoattn.tasks._run import RunFolder, read_config, say
@@ -37,9 +38,10 @@ if TYPE_CHECKING:  # a task imports no other task's data
     from geoattn.datasets.dynamics import DynamicsData
     from geoattn.datasets.molecule_trajectories import TrajectoryData
     from geoattn.datasets.molecules import MoleculesData
+    from geoattn.datasets.synergy import SynergyData
     from geoattn.datasets.tcr import TCRData
 
-    Data = DynamicsData | MoleculesData | TrajectoryData | TCRData
+    Data = DynamicsData | MoleculesData | SynergyData | TrajectoryData | TCRData
 
 ABOUT_THE_CALL = ("recipe", "out", "resume", "quiet")
 """Options that say how to run, not what is trained; they are not written to ``config.yaml``."""
@@ -144,6 +146,41 @@ def check_members(config: Mapping[str, Any]) -> None:
         raise InputError(f"seed: got {config['seed']}, expected a number from 0 to 4294967295.")
     if config["model"]["num_layers"] < 1:
         raise InputError(f"model.num_layers: got {config['model']['num_layers']}, expected at least 1.")
+
+
+def opened(
+    task: str, options: Mapping[str, Any], files: Sequence[str] = ("file",)
+) -> tuple[dict[str, Any], RunFolder, Run | None]:
+    """What a fit begins with: checked options, its folder, and with ``resume`` the run if it is finished.
+
+    Args:
+        task: names a folder that nobody named.
+        options: complete.
+        files: the options of the data that are paths; ``config.yaml`` shall work from anywhere.
+    """
+    config = {name: value for name, value in options.items() if name not in ABOUT_THE_CALL}
+    check_members(config)
+    given = {name: config["data"][name] for name in files if config["data"][name] is not None}
+    config = merged(config, {"data": {name: str(Path(path).absolute()) for name, path in given.items()}})
+    folder = RunFolder.at(task, options["out"], resume=options["resume"])
+    if options["resume"]:
+        refuse_other_options(folder.path, config)
+        if (folder.path / "report.html").is_file():
+            say(f"The run in {folder.path} is finished: nothing to resume.", quiet=options["quiet"])
+            finished = from_pretrained(folder.path / "model")
+            return config, folder, Run(folder.path, finished.model, finished.metrics)
+    return config, folder, None
+
+
+def write_beginning(
+    folder: RunFolder, config: Mapping[str, Any], split: Mapping[str, Any], rejected: pd.DataFrame, command: str
+) -> None:
+    """Make the folder and write what is known before the training."""
+    folder.make()
+    folder.write_config(config)
+    folder.write_json("split.json", split)
+    folder.write_table("rejected.csv", rejected)
+    folder.write_environment(command)
 
 
 def _value_of(option: str, arguments: list[str]) -> str | None:

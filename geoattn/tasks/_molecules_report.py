@@ -29,7 +29,7 @@ from geoattn.report import (
 from geoattn.report.figures import calibration, coverage, parity, precision_recall, residuals, roc
 from geoattn.tasks._model import SYMMETRY_TOLERANCE, Symmetry
 from geoattn.tasks._molecules_evaluate import headline_metric
-from geoattn.tasks._report import beaten_by, rejected_blocks, reproduce_section, training_section
+from geoattn.tasks._report import beaten_by, overlap_table, rejected_blocks, reproduce_section, training_section
 from geoattn.tasks._run import RunFolder
 
 TARGETS_SHOWN = 6
@@ -208,14 +208,9 @@ def _caption(findings: Findings, row: int, t: int) -> str:
 
 
 def _data(overlap: Mapping[str, Any], rejected: pd.DataFrame, notes: Sequence[str]) -> Section:
-    rows = [
-        [row["parts"], row["what"].replace("_", " "), row["count"], row["of"], row["percent"]]
-        for row in audit_rows(overlap)
-    ]
-    heads = ["parts", "shared", "molecules", "of", "%"]
     blocks: list[Block] = [
         KeyValues({**overlap["sizes"], "rows that repeat an earlier row": overlap["duplicates"]}),
-        Table(heads, rows, caption="What the parts of the split share; counted in the second part of each pair."),
+        overlap_table(audit_rows(overlap), "molecules"),
     ]
     identical = overlap["pairs"]["train/test"]["identical"]
     if identical:

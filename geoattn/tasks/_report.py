@@ -48,6 +48,13 @@ def training_section(
     return Section("Training", [Plot(figure, "Learning curve."), Text(text)])
 
 
+def overlap_table(rows: Sequence[Mapping[str, Any]], what: str) -> Table:
+    """What the parts of a split share, from the rows of an audit; ``what`` names the samples: pairs, say."""
+    cells = [[row["parts"], row["what"].replace("_", " "), row["count"], row["of"], row["percent"]] for row in rows]
+    caption = "What the parts of the split share; counted in the second part of each pair."
+    return Table(["parts", "shared", what, "of", "%"], cells, caption=caption)
+
+
 def rejected_blocks(rejected: pd.DataFrame) -> list[Block]:
     """The reasons why rows were not used; nothing if all were."""
     if not len(rejected):

@@ -14,21 +14,20 @@ from geoattn.datasets.tcr import TCRData
 from geoattn.domains.tcr.audit import audit
 from geoattn.domains.tcr.featurize import Featurizer
 from geoattn.domains.tcr.metrics import per_epitope
-from geoattn.hub import Card, from_pretrained, save_pretrained
+from geoattn.hub import Card, save_pretrained
 from geoattn.tasks._fit import (
-    ABOUT_THE_CALL,
     MEASURED,
     Run,
     Trained,
     add_fit_options,
     announce,
     calm_lightning,
-    check_members,
+    opened,
     parse_mapping,
     parse_words,
     refuse_other_data,
-    refuse_other_options,
     train_members,
+    write_beginning,
 )
 from geoattn.tasks._model import Symmetry, split_record
 from geoattn.tasks._parser import TaskParser, data_parser, merged
@@ -109,17 +108,10 @@ def fit(
 
 def fit_config(options: Mapping[str, Any], command: str) -> Run:
     """Train, measure and write everything, from complete options."""
-    config = {name: value for name, value in options.items() if name not in ABOUT_THE_CALL}
-    check_members(config)
-    config = merged(config, {"data": {"file": str(Path(config["data"]["file"]).absolute())}})
-    folder = RunFolder.at(TASK, options["out"], resume=options["resume"])
+    config, folder, finished = opened(TASK, options)
+    if finished is not None:
+        return finished
     quiet = options["quiet"]
-    if options["resume"]:
-        refuse_other_options(folder.path, config)
-        if (folder.path / "report.html").is_file():
-            say(f"The run in {folder.path} is finished: nothing to resume.", quiet=quiet)
-            finished = from_pretrained(folder.path / "model")
-            return Run(folder.path, finished.model, finished.metrics)
     with calm_lightning(), torch.random.fork_rng():
         make_trainer(config["trainer"], [], folder.path)  # options that cannot be used show now: before the reading
         data = TCRData(**config["data"], seed=config["seed"])
@@ -130,11 +122,7 @@ def fit_config(options: Mapping[str, Any], command: str) -> Run:
     split = split_record(data.split, data.table["id"].tolist(), keys, data.split_spec, data.split_seed)
     if options["resume"]:
         refuse_other_data(folder, split, "pairs")
-    folder.make()
-    folder.write_config(config)
-    folder.write_json("split.json", split)
-    folder.write_table("rejected.csv", data.rejected)
-    folder.write_environment(command)
+    write_beginning(folder, config, split, data.rejected, command)
     sizes = ", ".join(f"{len(rows)} {part}" for part, rows in data.split.items())
     say(f"{len(data.pairs)} pairs: {sizes}; {len(data.rejected)} rejected. Run folder: {folder.path}", quiet=quiet)
     trained = train_members(
@@ -189,7 +177,8 @@ def _finish(
     model = trained.model.cpu()
     rows = [row for part in MEASURED for row in data.split[part]]
     table = data.table.drop(columns="file").iloc[rows]
-    table = table.assign(split=[part for part in MEASURED for _ in data.split[part]])
+    line = table["line"].astype("Int64").where(table["line"] > 0)  # drawn negatives stand on none: an empty cell
+    table = table.assign(line=line, split=[part for part in MEASURED for _ in data.split[part]])
     mean = np.concatenate([predicted[part][0] for part in MEASURED])
     std = None if predicted["test"][1] is None else np.concatenate([predicted[part][1] for part in MEASURED])
     folder.write_table("predictions.csv", prediction_table(table, mean, std))

@@ -31,7 +31,7 @@ from geoattn.report import (
 )
 from geoattn.report.figures import bars, calibration, precision_recall, roc
 from geoattn.tasks._model import SYMMETRY_TOLERANCE, Symmetry
-from geoattn.tasks._report import beaten_by, rejected_blocks, reproduce_section, training_section
+from geoattn.tasks._report import beaten_by, overlap_table, rejected_blocks, reproduce_section, training_section
 from geoattn.tasks._run import RunFolder
 from geoattn.tasks._tcr_evaluate import HEADLINE, MACRO, labels_of
 
@@ -207,15 +207,10 @@ def _attention(findings: Findings) -> Section:
 
 
 def _data(overlap: Mapping[str, Any], rejected: pd.DataFrame, notes: Sequence[str]) -> Section:
-    rows = [
-        [row["parts"], row["what"].replace("_", " "), row["count"], row["of"], row["percent"]]
-        for row in audit_rows(overlap)
-    ]
-    heads = ["parts", "shared", "pairs", "of", "%"]
     repeats = {"pairs that repeat an earlier pair": overlap["duplicates"], "in no part": overlap["left_out"]}
     blocks: list[Block] = [
         KeyValues({**overlap["sizes"], **repeats}),
-        Table(heads, rows, caption="What the parts of the split share; counted in the second part of each pair."),
+        overlap_table(audit_rows(overlap), "pairs"),
         _negatives(overlap["negatives"]),
     ]
     identical = overlap["pairs"]["train/test"]["identical_receptor"]
