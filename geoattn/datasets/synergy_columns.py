@@ -103,7 +103,7 @@ def find_layout(
         chosen["score"] = score
     for role in needed:
         if role not in chosen:
-            option = f"--data.{OPTIONS.get(role, f'{role}_column')}"
+            option = "--" + OPTIONS.get(role, f"{role}_column").replace("_", "-")
             what = "label" if role == "score" and labels else role
             raise InputError(f"{path}: no {what} column found among {_listed(header)}. Name it with {option}.")
     for name in chosen.values():
@@ -123,7 +123,7 @@ def _score_column(path: Path, known: Mapping[str, str], labels: bool, needed: Se
     """The column of scores; models of synergy disagree, so that of several none is chosen."""
     found = [known[name] for name in (USUAL_LABELS if labels else USUAL_SCORES) if name in known]
     if len(found) > 1 and "score" in needed:
-        raise InputError(f"{path}: {_listed(found)} could all be what is learned. Choose one with --data.score_column.")
+        raise InputError(f"{path}: {_listed(found)} could all be what is learned. Choose one with --score-column.")
     return found[0] if len(found) == 1 else None
 
 

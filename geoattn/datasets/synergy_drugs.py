@@ -47,6 +47,7 @@ class DrugTable:
         self.names = Names(list(self._smiles), "drug", str(path), join)
         self._known: dict[str, Drug | RecordError] = {}
         self._salts: list[str] = []
+        self._repeats: list[str] = []
 
     def find(self, column: str, name: str) -> Drug:
         """The drug that a cell of the table of pairs names.
@@ -66,6 +67,21 @@ class DrugTable:
             raise RecordError(smiles_column, smiles, f"drug {name!r} has another SMILES in an earlier row, {before}")
         return self._checked(smiles_column, name, smiles, smiles_column)
 
+    def all(self, rejections: Rejections) -> list[Drug]:
+        """Every drug of the file, in its order; of several names of one molecule the first."""
+        found: dict[str, Drug] = {}
+        for name, smiles in self._smiles.items():
+            file, _, line = self._place[name].rpartition(":")
+            try:
+                drug = self._checked(self._column, name, smiles, self._column)
+            except RecordError as error:
+                rejections.add(file, int(line), error)
+                continue
+            first = found.setdefault(drug.identity, drug)
+            if first is not drug:
+                self._repeats.append(f"{name!r} is {first.name!r}")
+        return list(found.values())
+
     @property
     def notes(self) -> list[str]:
         """What was done to the SMILES of drugs that were used, for a report."""
@@ -78,6 +94,10 @@ class DrugTable:
             notes.append(
                 f"{len(metal)} drugs are metal complexes, of which all fragments were kept: {', '.join(metal)}."
             )
+        if self._repeats:
+            notes.append(
+                f"{len(self._repeats)} names stand for a molecule of another name: {', '.join(self._repeats)}."
+            )
         return [*notes, *self.names.notes]
 
     def _checked(self, column: str, name: str, smiles: str, place: str) -> Drug:
@@ -89,7 +109,7 @@ class DrugTable:
                 self._known[name] = error
         known = self._known[name]
         if isinstance(known, RecordError):
-            raise RecordError(column, name if column != place else smiles, str(known).rstrip("."))
+            raise known if column == place else RecordError(column, name, str(known).rstrip("."))
         if known.metal and self.space:
             reason = "a metal complex: no force field for its geometry"
             raise RecordError(column, name, reason, "Use a 2-D graph, or leave its rows out.")
@@ -97,8 +117,8 @@ class DrugTable:
 
     def _read(self, path: Path, name_column: str | None, smiles_column: str | None) -> None:
         with open_table(path, Rejections("raise")) as (header, rows):
-            name_at = _column(path, header, name_column, NAMES, "drug_name_column")
-            smiles_at = _column(path, header, smiles_column, SMILES, "drug_smiles_column")
+            name_at = _column(path, header, name_column, NAMES, "drug-name-column")
+            smiles_at = _column(path, header, smiles_column, SMILES, "drug-smiles-column")
             self._column = header[smiles_at]
             for line, cells in rows:
                 name, smiles = cells[name_at].strip(), cells[smiles_at].strip()
@@ -121,5 +141,5 @@ def _column(path: Path, header: list[str], wanted: str | None, usual: tuple[str,
         if name in known:
             return known[name]
     raise InputError(
-        f"{path}: no column named {' or '.join(usual)} among {', '.join(header)}. Name it with --data.{option}."
+        f"{path}: no column named {' or '.join(usual)} among {', '.join(header)}. Name it with --{option}."
     )

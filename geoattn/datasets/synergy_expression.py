@@ -49,7 +49,7 @@ def read_expression(path: str | Path, cell_column: str | None = None, transposed
         names, tissues, values, unnamed = _values(path, header, name_at, tissue_at, numeric, chain(first, rows))
     columns = [header[c] for c in numeric]
     if not transposed and sum(gene_kind(name) == "ensembl" for name in names) > len(names) / 2:
-        raise InputError(f"{path}: rows seem to be genes ({names[0]}). Pass --data.expression_transposed true.")
+        raise InputError(f"{path}: rows seem to be genes ({names[0]}). Pass --expression-transposed true.")
     cells, genes = (columns, names) if transposed else (names, columns)
     ids, notes = gene_ids(genes, str(path))
     kept = _distinct(path, cells, values.T if transposed else values, notes)

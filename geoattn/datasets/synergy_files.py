@@ -65,7 +65,7 @@ class CombinationReader:
             raise InputError(f"score: got {source!r}. {nearest_hint(source, SOURCES)}")
         if source != "column" and response_scale is None:
             raise InputError(
-                f"score={source} needs --data.response_scale: inhibition (0 to 1, more for higher doses), "
+                f"score={source} needs --response-scale: inhibition (0 to 1, more for higher doses), "
                 "inhibition_percent, viability or viability_percent (100 without drug)."
             )
         self.path, self.rejections, self.drugs, self.cells, self.tissue = Path(path), rejections, drugs, cells, tissue

@@ -58,7 +58,7 @@ class Names:
         if same and not self.join:
             return (
                 f"{same[0]!r} is the same but for punctuation and case: if it is the same {self.what}, pass "
-                "--data.join_names true."
+                "--join-names true."
             )
         near = difflib.get_close_matches(plain(name), self._plain, n=1)
         return f"Did you mean {self._plain[near[0]][0]!r}?" if near else ""

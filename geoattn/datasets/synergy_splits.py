@@ -110,7 +110,7 @@ def _names(table: pd.DataFrame, kind: str) -> Names:
         number = int((table["tissue"] == "").sum())
         raise InputError(
             f"split 'tissue': {number} of {len(table)} combinations name no tissue. Name the column with "
-            "--data.tissue_column."
+            "--tissue-column."
         )
     return [(name,) for name in table["cell_line" if kind == "cell" else "tissue"]]
 

@@ -119,14 +119,17 @@ def recipe_names(task: str) -> list[str]:
     return sorted(path.stem for path in RECIPES.glob(f"{task}-*.yaml"))
 
 
-LISTS = frozenset({"--data.targets", "--epitopes"})
+LISTS = frozenset({"--data.targets", "--epitopes", "--cells", "--against"})
 """Options that take ``a,b`` for ``[a, b]``."""
 OF_DATA = frozenset(
     f"--{name}"
     for name in (
         "on_error", "frame_in", "frame_out", "split", "tcr", "epitope", "anchors", "negatives", "tcr_column",
         "v_column", "j_column", "full_column", "epitope_column", "smiles_column", "label_column", "id_column",
-        "study_column",
+        "study_column", "expression", "drugs", "score", "positive", "negative", "response_scale", "drug_a_column",
+        "drug_b_column", "cell_column", "score_column", "tissue_column", "smiles_a_column", "smiles_b_column",
+        "dose_a_column", "dose_b_column", "response_column", "block_column", "drug_name_column", "drug_smiles_column",
+        "expression_scale", "expression_cell_column", "expression_transposed", "join_names",
     )
 )  # fmt: skip
 """Options of the data that are written without ``data.``, as in the verbs that have no others of the data."""

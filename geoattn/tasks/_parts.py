@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -73,15 +73,28 @@ class Parts:
             with atomic_path(self.folder / f"{number:08d}.rejected.csv") as temporary:
                 rejected.to_csv(temporary, index=False)
 
-    def join(self) -> None:
-        """Write ``out`` and the list of rejected rows, and remove the chunks."""
+    def tables(self) -> Iterator[pd.DataFrame]:
+        """The chunks that are done, one by one."""
+        return map(pd.read_parquet, self._files())
+
+    def join(self, whole: pd.DataFrame | None = None) -> None:
+        """Write ``out`` and the list of rejected rows, and remove the chunks.
+
+        Args:
+            whole: what to write; all chunks behind one another if left out.
+        """
         rejected = sorted(self.folder.glob("*.rejected.csv"))
         if rejected:
             with atomic_path(self.rejected) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
                 for k, part in enumerate(rejected):
                     pd.read_csv(part, dtype=str, keep_default_na=False).to_csv(file, index=False, header=k == 0)
         with atomic_path(self.out) as temporary:
-            self._join_parts(temporary)
+            if whole is None:
+                self._join_parts(temporary)
+            elif self.out.suffix == ".parquet":
+                whole.to_parquet(temporary, index=False)
+            else:
+                whole.to_csv(temporary, index=False)
         shutil.rmtree(self.folder)
 
     def _join_parts(self, path: Path) -> None:

@@ -267,7 +267,7 @@ def test_scores_from_responses(tmp_path):
                 rows.append((DRUGS["name"][i], DRUGS["name"][j], f"LINE-{cell}", 1.0, 1.0, 60.0))
     responses = pd.DataFrame(rows, columns=["drug_a", "drug_b", "cell_line", "dose_a", "dose_b", "viability"])
     write(tmp_path, responses)
-    with pytest.raises(InputError, match="score=hsa needs --data.response_scale"):
+    with pytest.raises(InputError, match="score=hsa needs --response-scale"):
         data_of(tmp_path, score="hsa")
     data = data_of(tmp_path, score="hsa", response_scale="viability_percent")
     number = {name: i for i, name in enumerate(DRUGS["name"])}

@@ -122,7 +122,7 @@ def check_scale(values: np.ndarray, scale: Scale | None, file: str) -> Scale:
     if scale is None and looks != "tpm":
         said = {"log2": "already transformed", "zscore": "standardised", "counts": "read counts"}[looks]
         raise InputError(
-            f"{file}: the expression is expected in TPM, but looks {said} ({seen}). Pass --data.expression_scale "
+            f"{file}: the expression is expected in TPM, but looks {said} ({seen}). Pass --expression-scale "
             f"{LOG2_HINT}, or tpm if they are TPM after all."
         )
     impossible = {"tpm": ("zscore",), "log2": ("zscore", "tpm", "counts"), "zscore": ("tpm", "log2", "counts")}
