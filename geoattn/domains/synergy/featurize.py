@@ -16,7 +16,7 @@ from torch import Tensor
 from geoattn._optional import require
 from geoattn.domains.molecules.conformers import embed
 from geoattn.domains.molecules.features import AtomMode, atom_features, atom_width, bond_features, bond_width
-from geoattn.domains.molecules.fingerprints import molecules_of, morgan_counts
+from geoattn.domains.molecules.fingerprints import NUM_BITS, molecules_of, morgan_counts
 from geoattn.domains.molecules.parallel import available_cores
 from geoattn.domains.molecules.records import RecordError
 from geoattn.domains.synergy.motifs import MotifVocabulary, Scheme, motif_graph
@@ -25,7 +25,7 @@ from geoattn.errors import InputError
 
 FORMAT = 1
 """Version of the keys of ``preprocess`` and of what they mean."""
-KEYS = {"format", "motifs", "drugs", "atom_mode", "positions", "cutoff", "seed"}
+KEYS = {"format", "motifs", "drugs", "bits", "atom_mode", "positions", "cutoff", "seed"}
 LARGEST = 120
 """A molecule of more heavy atoms gets no positions: distance geometry would take minutes."""
 KEPT = 4096
@@ -47,7 +47,7 @@ class DrugBatch:
         motif_edge_index: ``[2, E']`` motifs that touch, in both directions, sorted by target.
         motif_ptr: ``[D + 1]`` where the motifs of each drug begin.
         member: ``[2, K]`` atom ``member[0, k]`` belongs to motif ``member[1, k]``, sorted by motif.
-        fingerprint: ``[D, 2048]`` log(1 + Morgan counts).
+        fingerprint: ``[D, 2048]`` log(1 + Morgan counts); 0 where all training drugs have the same count.
         identity: ``[D]`` 1 + number of the training drug, 0 for a drug that training has not seen.
     """
 
@@ -102,11 +102,13 @@ def make_preprocess(
     if positions and not cutoff > 0:
         raise InputError(f"cutoff: got {cutoff}, expected a distance in angstrom, above 0.")
     distinct = {drug.identity: drug for drug in drugs}
-    vocabulary = MotifVocabulary.fit([molecule_of(drug) for drug in distinct.values()], min_count, scheme)
+    mols = [molecule_of(drug) for drug in distinct.values()]
+    counts = morgan_counts(mols)
     return {
         "format": FORMAT,
-        "motifs": vocabulary.to_json(),
+        "motifs": MotifVocabulary.fit(mols, min_count, scheme).to_json(),
         "drugs": sorted(distinct),
+        "bits": np.flatnonzero((counts != counts[:1]).any(axis=0)).tolist(),
         "atom_mode": atom_mode,
         "positions": positions,
         "cutoff": cutoff,
@@ -161,6 +163,7 @@ class DrugFeaturizer:
         self.preprocess, self.processes = preprocess, processes
         self.vocabulary = MotifVocabulary.from_json(preprocess["motifs"])
         self._number = {identity: 1 + i for i, identity in enumerate(preprocess["drugs"])}
+        self._varies = np.isin(np.arange(NUM_BITS), preprocess["bits"])
         self._positions: dict[tuple[str, bool], np.ndarray | None] = {}
         self._known: dict[Drug, dict[str, np.ndarray]] = {}
 
@@ -211,7 +214,7 @@ class DrugFeaturizer:
             "motif": self.vocabulary.encode(motifs),
             "motif_edge_index": motifs.edge_index,
             "member": np.stack([motifs.atom, motifs.motif]),
-            "fingerprint": np.log1p(morgan_counts([mol])),
+            "fingerprint": np.log1p(morgan_counts([mol])) * self._varies,
             "identity": np.array([self._number.get(drug.identity, 0)], np.int64),
         }
 
@@ -255,7 +258,7 @@ def _together(parts: list[dict[str, np.ndarray]], preprocess: dict[str, Any]) ->
         "motif": np.zeros(0, np.int64),
         "motif_edge_index": np.zeros((2, 0), np.int64),
         "member": np.zeros((2, 0), np.int64),
-        "fingerprint": np.zeros((0, 2048), np.float32),
+        "fingerprint": np.zeros((0, NUM_BITS), np.float32),
         "identity": np.zeros(0, np.int64),
     }
     atoms = np.cumsum([0, *(len(part["x"]) for part in parts)])

@@ -9,6 +9,7 @@ import torch
 
 from geoattn.domains.records import RecordError
 from geoattn.domains.synergy import featurize
+from geoattn.domains.synergy.batch import fingerprints
 from geoattn.domains.synergy.featurize import DrugBatch, DrugFeaturizer, make_preprocess, molecule_of, sizes
 from geoattn.domains.synergy.records import Drug
 from geoattn.errors import InputError
@@ -112,7 +113,7 @@ def test_without_positions_bonds_are_left(drug, why, monkeypatch):
     assert not own["has_pos"] and not own["pos"].any()
     assert (own["edge_attr"][:, -1] == 1).all()
     assert own["edge_index"].shape[1] == 2 * molecule_of(drug).GetNumBonds()
-    assert own["fingerprint"].sum() > 0
+    assert own["x"].sum() > 0 and len(own["motif"]) > 0
 
 
 def test_embedding_is_left_out_where_nobody_wants_positions(monkeypatch):
@@ -142,11 +143,13 @@ def test_unknown_drugs_and_motifs_have_code_0():
     assert DrugFeaturizer(PREPROCESS)([salt]).identity.item() == batch.identity[5]
 
 
-def test_fingerprints_are_logarithms_of_counts():
-    from geoattn.domains.synergy.batch import fingerprints
-
-    batch = DrugFeaturizer(PREPROCESS)(DRUGS)
-    torch.testing.assert_close(batch.fingerprint.exp() - 1, fingerprints(DRUGS))
+def test_fingerprints_are_logarithms_of_the_counts_that_vary_in_training():
+    counts = fingerprints([*DRUGS, CISPLATIN])
+    batch = DrugFeaturizer(PREPROCESS)([*DRUGS, CISPLATIN])
+    varies = counts[:-1].std(0) > 0
+    assert PREPROCESS["bits"] == varies.nonzero().flatten().tolist()
+    torch.testing.assert_close(batch.fingerprint.exp() - 1, counts * varies)
+    assert (counts[-1] > 0).any() and not batch.fingerprint[-1].any()  # no drug of training has what cisplatin has
 
 
 def test_no_drug_and_one_atom():
