@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from geoattn.errors import ShapeError
-from geoattn.kernels import Neighborhood, neighbor_attention, segment_softmax
+from geoattn.kernels import Neighborhood, gather_dot, neighbor_attention, segment_softmax
 
 
 class PairAttention(nn.Module):
@@ -54,16 +54,19 @@ class PairAttention(nn.Module):
 
     def forward(self, query: Tensor, x: Tensor, nbr: Neighborhood) -> Tensor:
         """Attend; see the class for shapes."""
-        k, v = self.key_value(x).unflatten(1, (2, self.num_heads, -1)).unbind(1)
-        q = self.query(query).unflatten(1, (self.num_heads, -1))
+        q, k, v = self._heads(query, x)
         return self.out(neighbor_attention(q, k, v, nbr).flatten(1).to(query.dtype))
 
     def weights(self, query: Tensor, x: Tensor, nbr: Neighborhood) -> Tensor:
         """``[E]`` the weight of each token for each pair, mean over the heads, in the order of ``nbr``."""
-        k = self.key_value(x).unflatten(1, (2, self.num_heads, -1))[:, 0]
-        q = self.query(query).unflatten(1, (self.num_heads, -1))
-        logits = (q[nbr.target] * k[nbr.source]).sum(-1) * q.shape[-1] ** -0.5
+        q, k, _ = self._heads(query, x)
+        logits = gather_dot(k, q, nbr) * q.shape[-1] ** -0.5
         return segment_softmax(logits, nbr).mean(1)
+
+    def _heads(self, query: Tensor, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """``[P, H, D]`` queries, ``[S, H, D]`` keys and values."""
+        k, v = self.key_value(x).unflatten(1, (2, self.num_heads, -1)).unbind(1)
+        return self.query(query).unflatten(1, (self.num_heads, -1)), k, v
 
 
 def pair_tokens(ptr: Tensor, which: Tensor, num_tokens: int, token: Tensor | None = None) -> Neighborhood:
