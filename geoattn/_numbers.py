@@ -1,6 +1,7 @@
 """How measured numbers are written, the same in cards and reports."""
 
 import math
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -21,6 +22,8 @@ _NAMES = {
     "mse": "MSE",
     "r2": "R²",
     "pearson": "Pearson r",
+    "spearman": "Spearman ρ",
+    "macro_pearson": "macro Pearson r",
     "roc_auc": "ROC AUC",
     "pr_auc": "PR AUC",
     "macro_roc_auc": "macro ROC AUC",
@@ -122,6 +125,25 @@ def rows_of(metrics: Mapping[str, Any], split: str, model: str) -> Iterator[tupl
     if split in metrics:
         yield model, metrics[split]
     yield from metrics.get("baselines", {}).get(split, {}).items()
+
+
+def counts_text(rows: Mapping[str, Mapping[str, Any]]) -> str:
+    """How many samples the values of `rows_of` are of: once for most metrics, and by name for those of another count.
+
+    >>> counts_text({"ours": {"roc_auc": {"n": 24}, "pr_auc": {"n": 24}, "macro_roc_auc": {"n": 0}}})
+    'n = 24 (macro ROC AUC: n = 0)'
+    """
+    found: dict[str, set[int]] = {}
+    for row in rows.values():
+        for metric, measure in row.items():
+            if measure.get("n") is not None:
+                found.setdefault(metric, set()).add(measure["n"])
+    texts = {metric: " or ".join(f"{count:,}" for count in sorted(counts)) for metric, counts in found.items()}
+    if not texts:
+        return ""
+    usual = Counter(texts.values()).most_common(1)[0][0]
+    others = ", ".join(f"{metric_name(metric)}: n = {text}" for metric, text in texts.items() if text != usual)
+    return f"n = {usual}" + (f" ({others})" if others else "")
 
 
 def best_values(rows: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from geoattn._numbers import format_number, lower_is_better, metric_name, rows_of
+from geoattn._numbers import counts_text, format_number, lower_is_better, metric_name, rows_of
 from geoattn.report.blocks import Block, Section, Table, Text, WarningBox
 
 
@@ -18,8 +18,8 @@ def metrics_table(metrics: Mapping[str, Any], split: str = "test", *, model: str
     rows = dict(rows_of(metrics, split, model))
     columns = list(dict.fromkeys(metric for row in rows.values() for metric in row))
     heads = {metric: f"{metric_name(metric)} {'↓' if lower_is_better(metric) else '↑'}" for metric in columns}
-    counts = sorted({measure["n"] for row in rows.values() for measure in row.values() if measure.get("n")})
-    caption = f"{split.capitalize()} split" + (f", n = {', '.join(f'{count:,}' for count in counts)}" if counts else "")
+    counts = counts_text(rows)
+    caption = f"{split.capitalize()} split" + (f", {counts}" if counts else "")
     if any(measure.get("ci95") for row in rows.values() for measure in row.values()):
         caption += "; in brackets the 95 % interval"
     return Table(

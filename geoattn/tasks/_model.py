@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 import torch
 
-from geoattn._numbers import format_measure, metric_name, rows_of
+from geoattn._numbers import counts_text, format_measure, metric_name, rows_of
 from geoattn.errors import InputError
 from geoattn.hub import Pretrained, from_pretrained
 from geoattn.testing import TOLERANCE
@@ -83,9 +83,9 @@ def rows_of_test_part(keys: Sequence[str], known: Mapping[str, Sequence[str]], d
 
 def metrics_text(metrics: Mapping[str, Any], name: str) -> str:
     """The metrics as a table for the terminal: the model first, then its baselines."""
+    entries = dict(rows_of(metrics, "test", name))
     rows = {
-        row: {metric_name(metric): format_measure(entry) for metric, entry in entries.items()}
-        for row, entries in rows_of(metrics, "test", name)
+        row: {metric_name(metric): format_measure(entry) for metric, entry in measures.items()}
+        for row, measures in entries.items()
     }
-    counts = ", ".join(sorted({str(entry["n"]) for entry in metrics["test"].values()}))
-    return pd.DataFrame(rows).T.to_string() + f"\nn = {counts}; in brackets the 95 % interval"
+    return pd.DataFrame(rows).T.to_string() + f"\n{counts_text(entries)}; in brackets the 95 % interval"

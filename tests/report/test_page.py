@@ -151,6 +151,9 @@ def test_the_metrics_table_has_the_baselines_and_knows_the_better_way():
     assert table.columns == ["", "RMSE ↓", "R² ↑"] and table.best == {"RMSE ↓": "min", "R² ↑": "max"}
     assert [row[0] for row in table.rows] == ["ours", "mean"] and table.rows[1][2] is None
     assert "n = 113" in table.caption
+    measures = {"roc_auc": {"value": 0.5, "n": 24}, "pr_auc": {"value": 0.5, "n": 24}}
+    of_epitopes = {"macro_roc_auc": {"value": None, "n": 0}}
+    assert "n = 24 (macro ROC AUC: n = 0)" in metrics_table({"test": measures | of_epitopes}).caption
     Reader(render_report("t", [Section("s", [table, metrics_table({})])]))
 
 
