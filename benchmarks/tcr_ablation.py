@@ -4,7 +4,7 @@
 
 CDR3 or the full chain, the epitope as amino acids, SMILES or graph, both networks (TITAN a small one, its lengths those
 of the data). Beside ROC AUC over all pairs and the mean over epitopes stands the gap to the same network without the
-receptor, and the seconds of an epoch. The recipe is tcr-titan with fewer epochs and one negative per binder.
+receptor, and the seconds of an epoch. The recipe is tcr-titan with fewer epochs and negatives.
 """
 
 import argparse
@@ -32,7 +32,7 @@ def one(file: Path, name: str, chain: str, epitope: str, epochs: int, out: Path)
         recipe="tcr-titan",
         out=folder,
         resume=(folder / "config.yaml").is_file(),
-        data={"tcr": chain, "epitope": epitope, "fresh_negatives": 1, "batch_size": 256},
+        data={"tcr": chain, "epitope": epitope, "fresh_negatives": 4, "batch_size": 640},
         model={"name": name, **MODELS[name]},
         trainer={"max_epochs": epochs},
     )
