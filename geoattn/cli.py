@@ -13,6 +13,7 @@ from geoattn.errors import GeoattnError, InputError, nearest_hint
 TASKS = {
     "molecules": "properties of molecules and structures: regression, classification, energies",
     "dynamics": "motion of interacting bodies: where they are, and how fast they move, after some time",
+    "synergy": "which drugs act together in which cell lines: scores or classes of pairs, ranked screens",
     "tcr": "which T-cell receptors bind which epitopes, beside baselines that keep the score honest",
 }
 VERBS = {
@@ -22,6 +23,10 @@ VERBS = {
     "predict": "predict a file of any length with a trained model",
     "audit": "count what the parts of a split share",
 }
+OWN_VERBS = {
+    "synergy": {"screen": "predict all pairs of a list of drugs in given cell lines, ranked"},
+}
+"""Verbs that one task alone has."""
 OTHERS = {"models": "the pretrained models that come with geoattn", "info": "versions and machine, for a bug report"}
 
 
@@ -79,10 +84,15 @@ def _run_task(task: str, words: list[str]) -> None:
     verb = words[0] if words else "--help"
     if verb in ("-h", "--help", "help"):
         print(_verbs(task))
-    elif verb in VERBS:
+    elif verb in _verbs_of(task):
         import_module(f"geoattn.tasks.{task}").run(verb, words[1:])
     else:
-        raise InputError(f"{task} has no verb {verb!r}. {nearest_hint(verb, list(VERBS))} See: geoattn {task} --help")
+        near = nearest_hint(verb, list(_verbs_of(task)))
+        raise InputError(f"{task} has no verb {verb!r}. {near} See: geoattn {task} --help")
+
+
+def _verbs_of(task: str) -> dict[str, str]:
+    return VERBS | OWN_VERBS.get(task, {})
 
 
 def _overview() -> str:
@@ -108,7 +118,7 @@ def _overview() -> str:
 
 def _verbs(task: str) -> str:
     usage = f"usage: geoattn {task} VERB [options]     options of a verb: geoattn {task} VERB --help"
-    return "\n".join([f"geoattn {task}: {TASKS[task]}", "", usage, "", *_listed(VERBS)])
+    return "\n".join([f"geoattn {task}: {TASKS[task]}", "", usage, "", *_listed(_verbs_of(task))])
 
 
 def _listed(entries: dict[str, str]) -> list[str]:

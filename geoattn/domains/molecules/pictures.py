@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from torch_geometric.data import Data
 
 from geoattn._optional import require
 from geoattn.domains.molecules.elements import symbol
+from geoattn.errors import ShapeError
 
 COLORS = {
     1: "#e8e8e8", 5: "#ffb5b5", 6: "#707070", 7: "#3050f8", 8: "#e03020", 9: "#70d040", 14: "#d0b080", 15: "#ff8000",
     16: "#d8b818", 17: "#30c030", 35: "#a62929", 53: "#940094",
 }  # fmt: skip
 OTHER_COLOR = "#c080c0"
+STRONG = (0.0, 0.447, 0.698)
+"""The colour of the largest weight (Okabe and Ito's blue); no weight is white."""
 BOND_FACTOR = 1.25
 """Two atoms are joined by a stick if they are nearer than this times the sum of their covalent radii."""
 
@@ -37,6 +42,47 @@ def draw_smiles(smiles: str, width: int = 220, height: int = 160) -> str:
     drawer.drawOptions().clearBackground = False
     with require("rdkit.rdBase", "molecules").BlockLogs():
         drawer.DrawMolecule(chem.MolFromSmiles(smiles))
+    drawer.FinishDrawing()
+    text = drawer.GetDrawingText()
+    return text[text.index("<svg") :]
+
+
+def draw_weights(
+    mol: Any, atoms: np.ndarray, bonds: np.ndarray | None = None, width: int = 220, height: int = 160
+) -> str:
+    """The structural formula with atoms and bonds coloured by weights, as an ``<svg>`` element without background.
+
+    Args:
+        mol: an RDKit molecule.
+        atoms: ``[N]`` not negative; the darkest has the largest of all weights.
+        bonds: ``[B]`` likewise; not coloured if left out.
+        width, height: in pixels.
+
+    Raises:
+        ShapeError: another number of weights.
+    """
+    bonds = np.zeros(mol.GetNumBonds()) if bonds is None else bonds
+    if (len(atoms), len(bonds)) != (mol.GetNumAtoms(), mol.GetNumBonds()):
+        expected = f"{mol.GetNumAtoms()} and {mol.GetNumBonds()}"
+        raise ShapeError("atoms, bonds", f"{len(atoms)} and {len(bonds)} weights", expected)
+    most = max(np.max(atoms, initial=0.0), np.max(bonds, initial=0.0)) or 1.0
+    atom_colors, bond_colors = (
+        {
+            i: tuple(1 + (end - 1) * float(part) for end in STRONG)
+            for i, part in enumerate(weights / most)
+            if part > 0.05
+        }
+        for weights in (np.asarray(atoms, dtype=np.float64), np.asarray(bonds, dtype=np.float64))
+    )  # paler ones would only hide the formula
+    drawing = require("rdkit.Chem.Draw.rdMolDraw2D", "molecules")
+    drawer = drawing.MolDraw2DSVG(width, height)
+    drawer.drawOptions().clearBackground = False
+    require("rdkit.Chem.rdDepictor", "molecules").Compute2DCoords(mol)
+    drawing.PrepareAndDrawMolecule(
+        drawer, mol, highlightAtoms=list(atom_colors), highlightAtomColors=atom_colors,
+        highlightBonds=list(bond_colors), highlightBondColors=bond_colors,
+        highlightAtomRadii={i: 0.45 if not bond_colors else 0.35 for i in atom_colors},
+    )  # fmt: skip
     drawer.FinishDrawing()
     text = drawer.GetDrawingText()
     return text[text.index("<svg") :]

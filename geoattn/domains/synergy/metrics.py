@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
+import pandas as pd
 from numpy.typing import ArrayLike
 from scipy.stats import rankdata
 
@@ -54,6 +57,44 @@ def evaluate_combinations(
         metric = "pearson" if task == "regression" else "roc_auc"
         entries[f"macro_{metric}"] = _macro(y[known, 0], p[known, 0], np.asarray(cells)[known], metric)
     return entries
+
+
+def per_group(
+    score: ArrayLike, prediction: ArrayLike, groups: Sequence[Sequence[str]], task: Task, num_bootstrap: int = 200
+) -> pd.DataFrame:
+    """The errors group by group, e.g. cell line by cell line; a row may be in several groups, as a pair has two drugs.
+
+    Args:
+        score: ``[P]`` scores, or labels.
+        prediction: ``[P]`` scores, or probabilities of class 1.
+        groups: the names of the groups of each row.
+        task: what the scores are.
+        num_bootstrap: resamplings for the intervals.
+
+    Returns:
+        One row per group, the largest first: ``name``, ``n``; ``rmse`` with ``rmse_low`` and ``rmse_high`` (95 %),
+        ``pearson`` and ``bias`` (mean of predicted - measured) for regression; ``positive``, ``roc_auc`` with
+        ``roc_auc_low`` and ``roc_auc_high`` for classification. What is not defined is NaN.
+    """
+    y, p = (np.asarray(values, dtype=np.float64) for values in (score, prediction))
+    rows: dict[str, list[int]] = {}
+    for row, names in enumerate(groups):
+        for name in names:
+            rows.setdefault(name, []).append(row)
+    table = []
+    for name, chosen in sorted(rows.items(), key=lambda item: -len(item[1])):
+        found = evaluate(y[chosen, None], p[chosen, None], task, num_bootstrap=num_bootstrap)
+        metric = "rmse" if task == "regression" else "roc_auc"
+        low, high = found[metric]["ci95"] or (None, None)
+        entry = {"name": name, "n": len(chosen)}
+        entry |= {} if task == "regression" else {"positive": int(y[chosen].sum())}
+        entry |= {metric: found[metric]["value"], f"{metric}_low": low, f"{metric}_high": high}
+        if task == "regression":
+            entry |= {"pearson": found["pearson"]["value"], "bias": float(np.mean(p[chosen] - y[chosen]))}
+        table.append(entry)
+    whole = ("name", "n", "positive")
+    frame = pd.DataFrame(table)
+    return frame.astype({column: float for column in frame if column not in whole})
 
 
 def _spearman(y: np.ndarray, p: np.ndarray, num_bootstrap: int, seed: int) -> Entry:

@@ -8,13 +8,12 @@ import numpy as np
 import pandas as pd
 
 from geoattn._optional import require
+from geoattn.domains.molecules.pictures import STRONG, draw_weights
 from geoattn.domains.tcr import smiles_tokens
 from geoattn.domains.tcr.epitope_graph import peptide
 from geoattn.domains.tcr.records import Epitope, Receptor
 from geoattn.errors import ShapeError
 
-STRONG = (0.0, 0.447, 0.698)
-"""The colour of the largest weight (Okabe and Ito's blue); no weight is white."""
 CELL, ROW = 17, 40
 
 
@@ -70,21 +69,7 @@ def draw_epitope(epitope: Epitope, weights: np.ndarray, width: int = 460, height
         weights: as `atom_weights` takes them.
         width, height: in pixels.
     """
-    strength = _relative(atom_weights(epitope, weights))
-    mol = peptide(epitope)
-    drawing = require("rdkit.Chem.Draw.rdMolDraw2D", "tcr")
-    drawer = drawing.MolDraw2DSVG(width, height)
-    drawer.drawOptions().clearBackground = False
-    atoms = np.flatnonzero(strength > 0.05).tolist()  # paler ones would only hide the formula
-    colors = {i: tuple(1 + (end - 1) * float(strength[i]) for end in STRONG) for i in atoms}
-    require("rdkit.Chem.rdDepictor", "tcr").Compute2DCoords(mol)
-    drawing.PrepareAndDrawMolecule(
-        drawer, mol, highlightAtoms=atoms, highlightAtomColors=colors, highlightAtomRadii={i: 0.45 for i in atoms},
-        highlightBonds=[],
-    )  # fmt: skip
-    drawer.FinishDrawing()
-    text = drawer.GetDrawingText()
-    return text[text.index("<svg") :]
+    return draw_weights(peptide(epitope), atom_weights(epitope, weights), width=width, height=height)
 
 
 def atom_weights(epitope: Epitope, weights: np.ndarray) -> np.ndarray:
