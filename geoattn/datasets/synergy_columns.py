@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-from geoattn.errors import InputError, nearest_hint
+from geoattn.datasets.headers import named_column, plain_name, usual_column
+from geoattn.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -88,24 +89,21 @@ def find_layout(
     Raises:
         InputError: a named column or a needed one is not there, or stands twice; several columns look like scores.
     """
-    known = {name.lower(): name for name in reversed(header)}
     named = {part.name: getattr(columns, part.name) for part in fields(columns) if part.name != "required"}
-    for name in (*filter(None, named.values()), *columns.required):
-        if name not in header:
-            raise InputError(f"{path}: there is no column {name!r}. {nearest_hint(name, header)}")
+    extra = {name: header.index(named_column(path, header, name)) for name in columns.required}
     chosen: dict[str, str] = {}
     for role, usual in USUAL.items():
-        found = named[role] or next((known[name] for name in usual if name in known), None)
-        if found is not None:
+        if named[role]:
+            chosen[role] = named_column(path, header, named[role])
+        elif found := usual_column(path, header, usual, _option(role)):
             chosen[role] = found
-    score = named["score"] or _score_column(path, known, labels, needed)
+    score = named_column(path, header, named["score"]) if named["score"] else _score(path, header, labels, needed)
     if score is not None:
         chosen["score"] = score
     for role in needed:
         if role not in chosen:
-            option = "--" + OPTIONS.get(role, f"{role}_column").replace("_", "-")
             what = "label" if role == "score" and labels else role
-            raise InputError(f"{path}: no {what} column found among {_listed(header)}. Name it with {option}.")
+            raise InputError(f"{path}: no {what} column found among {_listed(header)}. Name it with {_option(role)}.")
     for name in chosen.values():
         if header.count(name) > 1:
             raise InputError(f"{path}: the header names column {name!r} more than once.")
@@ -115,13 +113,18 @@ def find_layout(
     return Layout(
         index={role: header.index(name) for role, name in chosen.items()},
         name=chosen,
-        extra={name: header.index(name) for name in columns.required},
+        extra=extra,
     )
 
 
-def _score_column(path: Path, known: Mapping[str, str], labels: bool, needed: Sequence[str]) -> str | None:
+def _option(role: str) -> str:
+    return "--" + OPTIONS.get(role, f"{role}_column").replace("_", "-")
+
+
+def _score(path: Path, header: Sequence[str], labels: bool, needed: Sequence[str]) -> str | None:
     """The column of scores; models of synergy disagree, so that of several none is chosen."""
-    found = [known[name] for name in (USUAL_LABELS if labels else USUAL_SCORES) if name in known]
+    names = USUAL_LABELS if labels else USUAL_SCORES
+    found = [one for name in names for one in dict.fromkeys(header) if plain_name(one) == name]
     if len(found) > 1 and "score" in needed:
         raise InputError(f"{path}: {_listed(found)} could all be what is learned. Choose one with --score-column.")
     return found[0] if len(found) == 1 else None

@@ -7,11 +7,15 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Literal
 
-from geoattn.errors import InputError, nearest_hint
+from geoattn.datasets.headers import named_column, plain_name, usual_column
+from geoattn.errors import InputError
 
 Anchors = Literal["yes", "no", "none"]
 """Does a CDR3 stand with the conserved C and F or W? ``"none"`` takes it as it is, without a check."""
 BETA = ("trb", "beta", "tcrb", "β")
+OTHER_CHAINS = ("tra", "trg", "trd", "alpha", "gamma", "delta", "tcra", "tcrg", "tcrd", "α", "γ", "δ")
+CHAIN_COLUMNS = ("chain", "locus", "gene", "chain_type")
+"""Where tables say of which chain a row is, if they do."""
 HUMAN = ("homosapiens", "homo sapiens", "human", "9606")
 TRUE = ("t", "true", "1", "")  # AIRR leaves the cell empty where it is not known
 
@@ -156,6 +160,7 @@ class Layout:
         extra: number of each required column, by its name.
         must: (number, name, values that can be used) of the columns that decide whether a row can be used.
         anchors: what the format says of the CDR3 column; None if it says nothing.
+        chain: number of the column that says which chain a row is of; None if there is none.
     """
 
     format: Format
@@ -164,6 +169,7 @@ class Layout:
     extra: Mapping[str, int]
     must: Sequence[tuple[int, str, tuple[str, ...]]]
     anchors: Anchors | None
+    chain: int | None = None
 
 
 def find_layout(path: Path, header: list[str], columns: TCRColumns, needed: Sequence[str]) -> Layout:
@@ -178,27 +184,30 @@ def find_layout(path: Path, header: list[str], columns: TCRColumns, needed: Sequ
     Raises:
         InputError: a named column or a needed one is not there, or stands twice.
     """
-    known = {_normal(name): name for name in reversed(header)}
-    form = next((form for form in FORMATS if all(mark in known for mark in form.marks)), PLAIN)
+    known = {plain_name(name): name for name in reversed(header)}
+    form = next((form for form in FORMATS if all(plain_name(mark) in known for mark in form.marks)), PLAIN)
     named = {part.name: getattr(columns, part.name) for part in fields(columns) if part.name != "required"}
-    for name in (*filter(None, named.values()), *columns.required):
-        if name not in header:
-            raise InputError(f"{path}: there is no column {name!r}. {nearest_hint(name, header)}")
+    extra = {name: header.index(named_column(path, header, name)) for name in columns.required}
     chosen = {}
     for role in USUAL:
         usual = tuple(form.anchors) if role == "tcr" else form.columns.get(role, ())
-        found = named[role] or next((known[name] for name in (*usual, *USUAL[role]) if name in known), None)
-        if found is not None:
+        if named[role]:
+            chosen[role] = named_column(path, header, named[role])
+        elif found := usual_column(path, header, (*usual, *USUAL[role]), f"--{role}-column"):
             chosen[role] = found
     _check(path, header, chosen, needed)
-    must = [(header.index(known[name]), known[name], values) for name, values in form.must.items() if name in known]
+    of_must = {known[plain_name(name)]: values for name, values in form.must.items() if plain_name(name) in known}
+    must = [(header.index(name), name, values) for name, values in of_must.items()]
+    chains = [name for name, values in of_must.items() if values == BETA]
+    chains += [known[name] for name in CHAIN_COLUMNS if name in known]
     return Layout(
         format=form,
         index={role: header.index(name) for role, name in chosen.items()},
         name=chosen,
-        extra={name: header.index(name) for name in columns.required},
+        extra=extra,
         must=must,
-        anchors=form.anchors.get(_normal(chosen["tcr"])),
+        anchors={plain_name(name): said for name, said in form.anchors.items()}.get(plain_name(chosen["tcr"])),
+        chain=header.index(chains[0]) if chains else None,
     )
 
 
@@ -213,11 +222,6 @@ def _check(path: Path, header: list[str], chosen: Mapping[str, str], needed: Seq
     for name in chosen.values():
         if header.count(name) > 1:
             raise InputError(f"{path}: the header names column {name!r} more than once.")
-
-
-def _normal(name: str) -> str:
-    """Lower case; IEDB's ``Chain 2 - CDR3 Curated`` and ``Chain 2 CDR3 Curated`` are the same."""
-    return name.lower().replace(" - ", " ")
 
 
 def _listed(names: list[str], at_most: int = 12) -> str:
