@@ -29,7 +29,7 @@ class Rejections:
 
     def __init__(self, on_error: OnError = "raise", what: str = "rows") -> None:
         if on_error not in ("raise", "skip"):
-            raise InputError(f"on_error: got {on_error!r}, expected 'raise' or 'skip'.")
+            raise InputError(f"--on-error: got {on_error!r}, expected 'raise' or 'skip'.")
         self.on_error, self.what = on_error, what
         self._rows: list[tuple[str, int, str, str, str]] = []
 

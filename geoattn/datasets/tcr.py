@@ -56,7 +56,7 @@ class TCRData(lightning.LightningDataModule):
         negatives: given by the file's labels, or drawn within each part: uniform (as TITAN; rewards knowing the epitope
             alone), frequency (as many per epitope as it has binders), background (receptors of a file).
         negatives_ratio: negatives per binder, for those that are drawn.
-        background: file of receptors for negatives=background; a column with CDR3s, anchors as in ``anchors``.
+        background: file of receptors for --negatives background; a column with CDR3s, anchors as in ``anchors``.
         fresh_negatives: so many negatives per binder are drawn anew in every epoch and take the place of the training
             part's own, with epitopes as frequent as among those; valid and test stay as they are. 0: train on the part
             as it is.
@@ -142,18 +142,18 @@ class TCRData(lightning.LightningDataModule):
         self.augment, self.batch_size, self.num_workers, self.seed = augment, batch_size, num_workers, seed
         if fresh_negatives < 0 or (fresh_negatives and negatives == "background"):
             raise InputError(
-                f"fresh_negatives: got {fresh_negatives} with negatives={negatives}, expected 0 or more, and 0 for "
-                "background, whose receptors are used once."
+                f"--data.fresh-negatives: got {fresh_negatives} with --negatives {negatives}, expected 0 or more, and "
+                "0 for background, whose receptors are used once."
             )
         if (negatives == "background") != (background is not None):
-            raise InputError("background: name the file of receptors if and only if negatives=background.")
+            raise InputError("--data.background: name the file of receptors if and only if --negatives is background.")
         for name, value, least in (
             ("batch_size", batch_size, 1),
             ("num_workers", num_workers, 0),
             ("negatives_ratio", negatives_ratio, 1),
         ):
             if value < least:
-                raise InputError(f"{name}: got {value}, expected at least {least}.")
+                raise InputError(f"--data.{name.replace('_', '-')}: got {value}, expected at least {least}.")
         make_preprocess(**self.kinds, smiles_vocabulary=[])  # a kind that does not exist shows before the reading
 
     def setup(self, stage: str | None = None) -> None:
@@ -230,7 +230,7 @@ class TCRData(lightning.LightningDataModule):
         if both:
             self.notes.append(
                 f"{both} pairs of CDR3 and epitope stand with both labels, for receptors that differ in their genes: "
-                "tcr=cdr3 cannot tell them apart."
+                "--tcr cdr3 cannot tell them apart."
             )
 
     def train_dataloader(self) -> DataLoader:
@@ -290,14 +290,15 @@ class TCRData(lightning.LightningDataModule):
         if self.negatives == "given":
             if not has_labels:
                 raise InputError(
-                    f"{self.file}: there is no column of labels, and negatives=given. Name it with "
+                    f"{self.file}: there is no column of labels, and --negatives is given. Name it with "
                     "--label-column, or draw negatives: --negatives frequency."
                 )
             return pairs
         binders = [pair for pair in pairs if pair.label == 1]
         if len(binders) < len(pairs):
             self.notes.append(
-                f"{len(pairs) - len(binders)} pairs of label 0 were left out: negatives={self.negatives} draws others."
+                f"{len(pairs) - len(binders)} pairs of label 0 were left out: --negatives {self.negatives} draws "
+                "others."
             )
         return binders
 
@@ -313,7 +314,7 @@ class TCRData(lightning.LightningDataModule):
             self.split[part].extend(range(len(pairs), len(pairs) + len(drawn)))
             pairs.extend(drawn)
         self.notes.append(
-            f"Negatives were drawn within each part (negatives={self.negatives}, {self.negatives_ratio} per binder, "
+            f"Negatives were drawn within each part (--negatives {self.negatives}, {self.negatives_ratio} per binder, "
             f"seed {self.split_seed}); none is a known binder of any part. They are not measured non-binders."
         )
 

@@ -44,8 +44,8 @@ class FreshNegatives(Dataset[list[Pair]]):
         counts = Counter(pair.epitope.sequence for pair in pairs if pair.label == 0)
         if not counts:
             raise InputError(
-                "fresh_negatives: the training part has no negatives, whose epitopes fresh ones have to follow. Draw "
-                "some with --negatives frequency."
+                "--data.fresh-negatives: the training part has no negatives, whose epitopes fresh ones have to follow. "
+                "Draw some with --negatives frequency."
             )
         self._epitopes: list[Epitope] = [epitopes[sequence] for sequence in counts]
         binders = Counter(pair.epitope.sequence for pair in self._binders)

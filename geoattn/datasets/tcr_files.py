@@ -26,12 +26,14 @@ class PairReader:
     ==================  ====================================================================================
     AIRR                Rearrangement TSV: ``junction_aa`` (with anchors) or ``cdr3_aa`` (without), ``v_call``,
                         ``j_call``; ``locus`` must be TRB, ``productive`` T
-    VDJdb               exports with ``CDR3, V, J, Epitope, Gene`` (TRB only) or ``cdr3.beta, v.beta``
+    VDJdb               exports with ``CDR3, V, J, Epitope, Gene`` (TRB) or ``cdr3.beta, v.beta``
     IEDB                receptor export: chain 2, calculated CDR3 (without anchors)
     McPAS-TCR           ``CDR3.beta.aa, TRBV, TRBJ, Epitope.peptide``
     10x                 contig annotations: ``chain`` TRB, productive
     table               own columns
     ==================  ====================================================================================
+
+    Rows that a column of chains says to be of alpha, gamma or delta chains are left out and counted in ``notes``.
 
     Args:
         path: ``.csv .tsv .txt .parquet``, text formats also as ``.gz``.
@@ -64,11 +66,12 @@ class PairReader:
         full: bool = False,
     ) -> None:
         if anchors not in (None, "yes", "no", "none"):
-            raise InputError(f"anchors: got {anchors!r}, expected yes, no or none.")
+            raise InputError(f"--anchors: got {anchors!r}, expected yes, no or none.")
         self.path, self.rejections, self.columns = Path(path), rejections, columns or TCRColumns()
         self.anchors, self.labels, self.full = anchors, labels, full
         self.epitopes = [_epitope(text) for text in epitopes]
         self._rows: RowReader | None = None
+        self._other_chains = 0
 
     def __iter__(self) -> Iterator[Pair]:
         with open_table(self.path, self.rejections) as (header, rows):
@@ -80,11 +83,21 @@ class PairReader:
             self.anchors = check_first_rows(self.path, self.layout, self.anchors, [cells for _, cells in first])
             self._rows = RowReader(self.layout, self.anchors, labels=self.labels, full=self.full)
             file = str(self.path)
+            beta = 0
             for line, cells in chain(first, rows):
+                if self._rows.is_other_chain(cells):
+                    self._other_chains += 1
+                    continue
+                beta += 1
                 try:
                     yield from self._pairs(file, line, cells)
                 except RecordError as error:
                     self.rejections.add(file, line, error)
+            if self._other_chains and not beta:
+                raise InputError(
+                    f"{file}: all {self._other_chains} rows are of alpha, gamma or delta chains, by column "
+                    f"{header[self.layout.chain or 0]!r}; beta chains are needed."
+                )
 
     def _pairs(self, file: str, line: int, cells: Sequence[str]) -> Iterator[Pair]:
         assert self._rows is not None
@@ -103,13 +116,15 @@ class PairReader:
         if self._rows is None:
             return []
         notes = []
+        if self._other_chains:
+            notes.append(f"{self._other_chains} rows of alpha, gamma or delta chains were left out: only beta is used.")
         if self.anchors == "no":
             notes.append(
                 f"The CDR3s of column {self.layout.name['tcr']!r} stand without anchors: C was put before each, and F "
                 "(or the conserved residue of its J gene) behind it."
             )
         if self.anchors == "none":
-            notes.append("Whether CDR3s begin with C and end with F or W was not checked (anchors=none).")
+            notes.append("Whether CDR3s begin with C and end with F or W was not checked (--anchors none).")
         if self.labels and not self._rows.read_labels:
             why = f"a {self.layout.format.name} file lists binders" if self.layout.format.binders else "no label column"
             notes.append(f"Every row counts as a binder: {why}.")
@@ -127,6 +142,6 @@ class PairReader:
 
 def _epitope(text: str) -> Epitope:
     try:
-        return Epitope(checked_protein("epitope", text))
+        return Epitope(checked_protein("epitope", text, "epitope"))
     except RecordError as error:
         raise InputError(f"--epitopes: {error}") from error

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from geoattn._optional import require
-from geoattn.datasets.tcr_columns import Anchors, Layout
+from geoattn.datasets.tcr_columns import OTHER_CHAINS, Anchors, Layout
 from geoattn.domains.records import RecordError
 from geoattn.domains.tcr.germline import full_chain, j_anchor
 from geoattn.domains.tcr.records import Epitope, Pair, Receptor
@@ -18,6 +18,10 @@ PROTEIN = re.compile("[ACDEFGHIKLMNPQRSTVWY]+")
 ANCHORED = re.compile("C[A-Z]{2,}[FW]")
 GAPS = ("", "NA", "NaN", "nan", "None", "none", "null", "NULL")
 LABELS = {"0": 0, "1": 1, "0.0": 0, "1.0": 1}
+LONGEST = {"tcr": 50, "epitope": 50, "full": 200}
+"""Residues: a longer text is of another column. TITAN's data have 33, 16 and 127 at most; class II peptides have up to
+30 residues, and a variable domain with its leader about 140."""
+WHAT = {"tcr": "CDR3", "epitope": "peptide", "full": "variable domain"}
 REMEMBERED = 100_000
 """Genes and epitopes that are kept; a file may repeat a few of them millions of times, or never."""
 
@@ -64,6 +68,14 @@ class RowReader:
             fields={name: cells[column] for name, column in self.layout.extra.items()},
         )
 
+    def is_other_chain(self, cells: Sequence[str]) -> bool:
+        """Whether the row is of an alpha, gamma or delta chain, of which nothing is read."""
+        return self.layout.chain is not None and cells[self.layout.chain].strip().lower() in OTHER_CHAINS
+
+    def _protein(self, cells: Sequence[str], role: str) -> str:
+        hint = f"Name the column of {WHAT[role]}s with --{role}-column."
+        return checked_protein(self.layout.name[role], self._cell(cells, role), role, hint)
+
     def _cell(self, cells: Sequence[str], role: str) -> str:
         column = self.layout.index.get(role)
         if column is None:
@@ -74,14 +86,14 @@ class RowReader:
     def _receptor(self, cells: Sequence[str]) -> Receptor:
         v, j = self._gene(cells, "v"), self._gene(cells, "j")
         name = self.layout.name["tcr"]
-        cdr3 = checked_protein(name, self._cell(cells, "tcr"))
+        cdr3 = self._protein(cells, "tcr")
         if self.anchors == "no":
             cdr3 = f"C{cdr3}{j_anchor(j) if j else 'F'}"
         elif self.anchors == "yes":
             _check_anchors(name, cdr3)
         if "full" not in self.layout.index:
             return Receptor(cdr3, v, j, *(full_chain(v, j, cdr3) if self.full else ()))
-        full = checked_protein(self.layout.name["full"], self._cell(cells, "full"))
+        full = self._protein(cells, "full")
         start = full.rfind(cdr3)
         if start < 0:
             raise RecordError(self.layout.name["full"], full, f"the CDR3 {cdr3} is no part of it")
@@ -104,7 +116,7 @@ class RowReader:
         key = self._cell(cells, "epitope"), self._cell(cells, "smiles")
         known = self._epitopes.get(key)
         if known is None:
-            known = Epitope(checked_protein(self.layout.name["epitope"], key[0]), key[1])
+            known = Epitope(self._protein(cells, "epitope"), key[1])
             _remember(self._epitopes, key, known)
         return known
 
@@ -116,13 +128,22 @@ class RowReader:
         return LABELS[text]
 
 
-def checked_protein(column: str, text: str) -> str:
+def checked_protein(column: str, text: str, role: str, hint: str = "") -> str:
     """``text`` if it is a sequence of the 20 amino acids in upper case.
+
+    Args:
+        column: for the message.
+        text: what stands there.
+        role: tcr, epitope or full, which says how long it may be.
+        hint: what to do about one that is longer.
 
     Raises:
         RecordError: otherwise, saying what is wrong.
     """
     if PROTEIN.fullmatch(text):
+        if len(text) > LONGEST[role]:
+            reason = f"{len(text)} residues, expected at most {LONGEST[role]} for a {WHAT[role]}"
+            raise RecordError(column, text, reason, hint)
         return text
     if not text:
         raise RecordError(column, text, "empty")
@@ -161,7 +182,7 @@ def receptor_of(cdr3: str, v: str = "", j: str = "", *, full: bool) -> Receptor:
     Raises:
         RecordError: a sequence or a name that cannot be used.
     """
-    _check_anchors("cdr3", checked_protein("cdr3", cdr3))
+    _check_anchors("cdr3", checked_protein("cdr3", cdr3, "tcr"))
     v = imgt_name("v", v, "TRBV") if v else ""
     j = imgt_name("j", j, "TRBJ") if j else ""
     return Receptor(cdr3, v, j, *(full_chain(v, j, cdr3) if full else ()))
@@ -206,7 +227,7 @@ def check_first_rows(path: Path, layout: Layout, anchors: Anchors | None, rows: 
         )
     if said == "no" and anchored["tcr"] >= 0.9:
         raise InputError(
-            f"{path}: anchors=no would add a C and an F to the CDR3s of column {name!r}, but these begin with C and "
+            f"{path}: --anchors no would add a C and an F to the CDR3s of column {name!r}, but these begin with C and "
             f"end with F or W already ({_examples(values['tcr'])}). Pass --anchors yes."
         )
     return said
@@ -229,7 +250,7 @@ def _examples(texts: Sequence[str]) -> str:
 
 
 def _check_anchors(column: str, cdr3: str) -> None:
-    hint = "Use anchors=none to take CDR3s as they are, or anchors=no if their ends are cut off."
+    hint = "Use --anchors none to take CDR3s as they are, or --anchors no if their ends are cut off."
     if cdr3[0] != "C":
         raise RecordError(column, cdr3, f"begins with {cdr3[0]}, not with the conserved C", hint)
     if cdr3[-1] not in "FW" or len(cdr3) < 3:

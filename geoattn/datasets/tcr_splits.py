@@ -53,8 +53,8 @@ def split_pairs(
         raise InputError(f"the file has {len(table)} usable pairs: too few for train, valid and test.")
     if not (0 < val_fraction < 1 and 0 < test_fraction < 1 and val_fraction + test_fraction < 1):
         raise InputError(
-            f"val_fraction = {val_fraction}, test_fraction = {test_fraction}: both must lie between 0 and 1, and "
-            "their sum below 1."
+            f"--data.val-fraction {val_fraction}, --data.test-fraction {test_fraction}: both must lie between 0 and "
+            "1, and their sum below 1."
         )
     rng = np.random.default_rng(seed)
     notes: list[str] = []

@@ -105,14 +105,17 @@ def predict_file(
         on_error=on_error,
     )
     predicted = rejected = 0
+    notes: list[str] = []
     unseen: Counter[str] = Counter()
     for chunk in track(chunks, None, f"Predict, chunks of {chunk_size}", show=not quiet):
         probability, spread = predict_pairs(loaded.model, chunk.pairs, featurizer, device or default_device())
         table = prediction_table(_with_seen(chunk.table, loaded.preprocess), probability, spread)
         unseen.update(table.loc[~table["epitope_seen"], "epitope"])
         parts.write(chunk.number, table, chunk.rejected)
-        predicted, rejected = predicted + len(table), rejected + len(chunk.rejected)
+        predicted, rejected, notes = predicted + len(table), rejected + len(chunk.rejected), chunk.notes
     parts.join()
+    for text in notes:
+        say(text, quiet=quiet)
     if unseen:
         say(f"Warning: {unseen_text(unseen)}", quiet=quiet)
     note = f", {rejected} rejected" if rejected else ""
@@ -155,7 +158,9 @@ def predict_arrays(
     for k, (one, peptide, v_gene, j_gene) in enumerate(zip(cdr3, epitope, genes["v"], genes["j"], strict=True)):
         try:
             pair = Pair(
-                str(k), receptor_of(one, v_gene, j_gene, full=full), Epitope(checked_protein("epitope", peptide))
+                str(k),
+                receptor_of(one, v_gene, j_gene, full=full),
+                Epitope(checked_protein("epitope", peptide, "epitope")),
             )
             featurizer.epitope(pair.epitope)
         except RecordError as error:

@@ -114,8 +114,8 @@ def test_file(
     pairs, featurizer = [file.pairs[row] for row in chosen], Featurizer(loaded.preprocess)
     if len(set(labels_of(pairs).tolist())) < 2:
         raise InputError(
-            f"{data}: all {len(pairs)} rows are of label {pairs[0].label}; to measure, both are needed. Add rows of "
-            "the other label, or use predict."
+            f"{data}: all {len(pairs)} pairs are of label {pairs[0].label}; to measure, both are needed. "
+            + _about_one_label(pairs[0].label, file.notes)
         )
     unseen = Counter(p.epitope.sequence for p in pairs if p.epitope.sequence not in loaded.preprocess["epitopes"])
     if unseen:
@@ -149,6 +149,19 @@ def test_file(
         _write(folder, findings, table, file.rejected, notes, command_line([TASK, "test", *options]), loaded.config)
         say(f"Report: {folder.path / 'report.html'}", quiet=quiet)
     return metrics
+
+
+def _about_one_label(label: int | None, notes: Sequence[str]) -> str:
+    """What to do about a file that cannot be measured on."""
+    if label == 0:
+        return "Add rows of label 1, or use geoattn tcr predict, which needs no labels."
+    unsaid = any(note.startswith("Every row counts as a binder: no label") for note in notes)
+    return (
+        ("Name the column of labels with --label-column if there is one. " if unsaid else "")
+        + "This verb draws no negatives: add measured non-binders as rows of label 0; or hold these binders out in "
+        "training, with geoattn tcr fit --negatives frequency --split column:NAME=VALUE, which draws some and measures "
+        "on them; or use geoattn tcr predict, which needs no labels."
+    )
 
 
 def _read(

@@ -130,7 +130,7 @@ def test_negatives_stay_within_their_part(file, tmp_path, scheme):
             assert set(part["cdr3"][part["label"] == 0]) == set(part["cdr3"][part["label"] == 1])
     binders = {(p.receptor.cdr3, p.epitope.sequence) for p in data.pairs if p.label == 1}
     assert not binders & {(p.receptor.cdr3, p.epitope.sequence) for p in data.pairs if p.label == 0}
-    assert any(f"negatives={scheme}" in note for note in data.notes)
+    assert any(f"--negatives {scheme}" in note for note in data.notes)
     assert data.table["id"].is_unique
 
 
@@ -280,7 +280,7 @@ def test_repeats_are_merged_and_contradictions_named(tmp_path):
     [
         ({"split": "random"}, "split: got 'random'"),
         ({"split": "kfold:3"}, "expected kfold:K:I"),
-        ({"fresh_negatives": -1}, "fresh_negatives: got -1 with negatives=given, expected 0 or more"),
+        ({"fresh_negatives": -1}, "--data.fresh-negatives: got -1 with --negatives given, expected 0 or more"),
         ({"fresh_negatives": 1, "negatives": "background", "background": "b.csv"}, "and 0 for background"),
         ({"negatives": "background"}, "name the file of receptors"),
         ({"epitope": "words"}, "epitope: got 'words'"),

@@ -103,7 +103,7 @@ def test_10x_contigs_beside_given_epitopes(tmp_path):
         ("AAC_1", "GILGFVFTL", None),
         ("AAC_1", "NLVPMVATV", None),
     ]
-    assert sorted(set(zip(rejected["line"], rejected["column"], strict=True))) == [(3, "chain"), (4, "productive")]
+    assert sorted(set(zip(rejected["line"], rejected["column"], strict=True))) == [(4, "productive")]
 
 
 @pytest.mark.parametrize(
@@ -178,6 +178,72 @@ def test_missing_columns(tmp_path):
         read(write(tmp_path / "c.csv", "cdr3,epitope\nCASSF,GIL\n"), anchors="yes", full=True)
 
 
+@pytest.mark.parametrize("header", ["CDR3,V Gene,j_Gene,Epitope ,LABEL", " cdr3 , v  gene,J GENE,EPITOPE,label"])
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_case_and_spaces_of_a_header_do_not_matter(tmp_path, header, suffix):
+    rows = [line.split(",") for line in PLAIN.split()[1:]]
+    path = tmp_path / f"a.{suffix}"
+    if suffix == "parquet":
+        pd.DataFrame(rows, columns=header.split(",")).to_parquet(path)
+    else:
+        write(path, "\n".join([header, *map(",".join, rows)]) + "\n")
+    for named in ({}, {"epitope": "epitope", "tcr": "Cdr3", "required": ["Label"]}):
+        pairs, _, _ = read(path, anchors="yes", **named)
+        assert [(p.receptor.v, p.epitope.sequence, p.label) for p in pairs] == [
+            ("TRBV19", "GILGFVFTL", 1),
+            ("TRBV7-9", "NLVPMVATV", 0),
+        ]
+        assert [dict(pair.fields) for pair in pairs] == ([{"Label": "1"}, {"Label": "0"}] if named else [{}, {}])
+
+
+def test_columns_that_differ_in_case_alone(tmp_path):
+    path = write(tmp_path / "a.csv", "CDR3,cdr3,epitope\nCASSF,CASSYF,GIL\n")
+    with pytest.raises(InputError, match="columns 'CDR3' and 'cdr3' are the same but.*Choose with --tcr-column"):
+        read(path, anchors="yes")
+    with pytest.raises(InputError, match="'Cdr3' could be column 'CDR3' or 'cdr3'"):
+        read(path, anchors="yes", tcr="Cdr3")
+    assert read(path, anchors="yes", tcr="cdr3")[0][0].receptor.cdr3 == "CASSYF"
+
+
+@pytest.mark.parametrize(
+    ("role", "most", "what"), [("cdr3", 50, "CDR3"), ("epitope", 50, "peptide"), ("full", 200, "variable domain")]
+)
+def test_sequences_that_are_too_long(tmp_path, role, most, what):
+    option = {"cdr3": "tcr"}.get(role, role)
+    for length in (most, most + 1):
+        cells = {"cdr3": "CASSF", "full": "AACASSFGG", "epitope": "GILGFVFTL"}
+        cells[role] = {"cdr3": "C" + "A" * (length - 2) + "F", "full": "CASSF" + "A" * (length - 5)}.get(
+            role, "A" * length
+        )
+        cells["full"] = cells["cdr3"] if role == "cdr3" else cells["full"]
+        path = write(tmp_path / "a.csv", f"cdr3,full,epitope\nCASSF,CASSF,GIL\n{','.join(cells.values())}\n")
+        if length == most:
+            assert len(read(path, anchors="yes")[0]) == 2
+            continue
+        expected = (
+            rf"a\.csv:3: {role} = '.*': {length} residues, expected at most {most} for a {what}.*--{option}-column"
+        )
+        with pytest.raises(InputError, match=expected):
+            read(path, anchors="yes")
+
+
+VDJDB = (
+    "Gene\tCDR3\tV\tJ\tSpecies\tEpitope\nTRA\tCAVSF\tTRAV1-1\tTRAJ1\tHomoSapiens\tGILGFVFTL\n"
+    "TRB\tCASSIRSSYEQYF\tTRBV19*01\tTRBJ2-7*01\tHomoSapiens\tGILGFVFTL\n"
+    "TRA\tCAVF\tTRAV1-1\tTRAJ1\tMusMusculus\tGILGFVFTL\n"
+)
+
+
+def test_alpha_chains_are_left_out_and_counted(tmp_path):
+    pairs, rejected, reader = read(write(tmp_path / "a.tsv", VDJDB))
+    assert [pair.receptor.cdr3 for pair in pairs] == ["CASSIRSSYEQYF"] and rejected.empty
+    assert reader.notes[0] == "2 rows of alpha, gamma or delta chains were left out: only beta is used."
+    plain = "chain,cdr3,epitope\nalpha,CAVSF,GILGFVFTL\nbeta,CASSF,GILGFVFTL\n"
+    assert [pair.line for pair in read(write(tmp_path / "b.csv", plain), anchors="yes")[0]] == [3]
+    with pytest.raises(InputError, match="all 1 rows are of alpha, gamma or delta chains, by column 'chain'"):
+        read(write(tmp_path / "c.csv", "\n".join(plain.split()[:2]) + "\n"), anchors="yes")
+
+
 def test_changed_gene_names_are_listed(tmp_path):
     path = write(tmp_path / "a.csv", PLAIN.replace("TRBV7-9", "TCRBV07-09"))
     pairs, _, reader = read(path, anchors="yes")
@@ -203,7 +269,7 @@ def test_full_sequence_from_genes(tmp_path):
 def test_only_amino_acids_pass(text):
     good = bool(text) and set(text) <= set("ACDEFGHIKLMNPQRSTVWY")
     if good:
-        assert checked_protein("cdr3", text) == text
+        assert checked_protein("cdr3", text, "tcr") == text
     else:
         with pytest.raises(RecordError):
-            checked_protein("cdr3", text)
+            checked_protein("cdr3", text, "tcr")

@@ -181,7 +181,11 @@ class TestTest:
             assert metrics["baselines"]["test"][name]["roc_auc"]["value"] == pytest.approx(stored)
         printed, err = capsys.readouterr()
         assert "72 of 120 pairs of the file are in the model's training part, 24 in its validation part" in err
-        assert "epitope_prior" in printed and "24; in brackets the 95 % interval" in printed
+        assert (
+            "epitope_prior" in printed
+            and "n = 24 (macro ROC AUC: n = " in printed
+            and "; in brackets the 95 % interval" in printed
+        )
         names = {"environment.txt", "epitopes.csv", "metrics.json", "predictions.csv", "rejected.csv", "report.html"}
         assert names <= {path.name for path in (tmp_path / "out").iterdir()}
         stored = pd.read_csv(trained.folder / "predictions.csv").query("split == 'test'").set_index("id")
@@ -193,13 +197,18 @@ class TestTest:
         words = ["--model", str(trained.folder), "--data", str(tmp_path / "new.csv"), "--anchors", "yes"]
         assert main(["tcr", "test", *words, "--device", "cpu"]) == 0
         printed = capsys.readouterr().out
-        assert "40; in brackets" in printed and "epitope_prior" not in printed
+        assert "n = 40 (macro ROC AUC: n = " in printed and "epitope_prior" not in printed
 
     def test_labels_are_needed(self, trained, file, tmp_path):
         table = pd.read_csv(file)
         table["label"] = table["label"].astype(str).where(table.index > 0, "perhaps")
         table.to_csv(tmp_path / "a.csv", index=False)
         with pytest.raises(InputError, match=r"a\.csv:2: label = 'perhaps': a label must be 0 or 1"):
+            tcr.test(str(trained.folder), str(tmp_path / "a.csv"), anchors="yes", quiet=True)
+
+    def test_binders_alone(self, trained, file, tmp_path):
+        pd.read_csv(file).query("label == 1").drop(columns="label").to_csv(tmp_path / "a.csv", index=False)
+        with pytest.raises(InputError, match=r"all 60 pairs are of label 1.*--label-column.*tcr fit --negatives freq"):
             tcr.test(str(trained.folder), str(tmp_path / "a.csv"), anchors="yes", quiet=True)
 
     def test_another_task(self, file):
@@ -329,6 +338,8 @@ class TestCommandLine:
         assert main(["tcr", "fit", *words, *columns, *SMALL_WORDS, *more]) == 0
         metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
         assert set(metrics["baselines"]["test"]) == BASELINES | {"knn_full"}
+        written = pd.read_csv(tmp_path / "run" / "predictions.csv", dtype={"line": "Int64"})
+        assert (written["line"].isna() == (written["label"] == 0)).all(), "drawn negatives stand on no line"
         given = ["--model", str(tmp_path / "run"), "--data", str(tmp_path / "a.csv"), *columns]
         assert main(["tcr", "predict", *given, "--out", str(tmp_path / "p.csv"), "--quiet"]) == 0
         found = pd.read_csv(tmp_path / "p.csv")

@@ -53,9 +53,9 @@ def draw_negatives(
         InputError: an unknown scheme, a ratio below 1, or too few receptors or epitopes for such a draw.
     """
     if scheme not in SCHEMES:
-        raise InputError(f"negatives: got {scheme!r}, expected one of {', '.join(SCHEMES)}.")
+        raise InputError(f"--negatives: got {scheme!r}, expected one of {', '.join(SCHEMES)}.")
     if ratio < 1:
-        raise InputError(f"negatives_ratio: got {ratio}, expected at least 1.")
+        raise InputError(f"--data.negatives-ratio: got {ratio}, expected at least 1.")
     rng = np.random.default_rng(seed)
     binders = {(pair.receptor.cdr3, pair.epitope.sequence) for pair in pairs} | set(known)
     if scheme == "uniform":
@@ -79,8 +79,8 @@ def _uniform(pairs: Sequence[Pair], ratio: int, rng: np.random.Generator, binder
         wanted = count * ratio
         if len(free) < wanted:
             raise InputError(
-                f"negatives=uniform: {receptor.cdr3} needs {wanted} epitopes that it is not known to bind, and this "
-                f"part has {len(free)}. Use a smaller negatives_ratio, or negatives=background."
+                f"--negatives uniform: {receptor.cdr3} needs {wanted} epitopes that it is not known to bind, and this "
+                f"part has {len(free)}. Use a smaller --data.negatives-ratio, or --negatives background."
             )
         for i in rng.choice(len(free), size=wanted, replace=False):
             drawn.append((receptor, free[i]))
@@ -105,8 +105,8 @@ def _frequency(pairs: Sequence[Pair], ratio: int, rng: np.random.Generator, bind
         wanted, free = count * ratio, int((weight > 0).sum())
         if free < wanted:
             raise InputError(
-                f"negatives=frequency: {epitope.sequence} needs {wanted} receptors that are not known to bind it, and "
-                f"this part has {free}. Use a smaller negatives_ratio, or negatives=background."
+                f"--negatives frequency: {epitope.sequence} needs {wanted} receptors that are not known to bind it, "
+                f"and this part has {free}. Use a smaller --data.negatives-ratio, or --negatives background."
             )
         with np.errstate(divide="ignore"):  # weighted draw without replacement: the largest u^(1/w)
             rank = np.log(rng.random(len(names))) / weight
@@ -129,7 +129,7 @@ def _background(
     wanted = ratio * len(pairs)
     if len(free) < wanted:
         raise InputError(
-            f"negatives=background: {wanted} receptors are needed, and the background file has {len(free)} for this "
+            f"--negatives background: {wanted} receptors are needed, and the background file has {len(free)} for this "
             "part that are in no pair. Use a larger file, or a smaller negatives_ratio."
         )
     chosen = iter(rng.choice(len(free), size=wanted, replace=False))

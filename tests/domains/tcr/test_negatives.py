@@ -104,7 +104,7 @@ def test_background_receptors_are_used_once_and_bind_nothing():
         ([9, 1], {"scheme": "frequency"}, "GILA needs 9 receptors .* this part has 1"),
         ([3], {"scheme": "uniform"}, "needs 1 epitopes .* this part has 0"),
         ([3], {"scheme": "background"}, "3 receptors are needed, and the background file has 0"),
-        ([3, 3], {"ratio": 0}, "negatives_ratio: got 0"),
+        ([3, 3], {"ratio": 0}, "--data.negatives-ratio: got 0"),
         ([3, 3], {"scheme": "equal"}, "expected one of uniform, frequency, background"),
     ],
 )
