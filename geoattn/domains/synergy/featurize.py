@@ -101,7 +101,7 @@ def make_preprocess(
     """
     if positions and not cutoff > 0:
         raise InputError(f"cutoff: got {cutoff}, expected a distance in angstrom, above 0.")
-    distinct = {drug.identity: drug for drug in drugs}
+    distinct = {drug.identity: drug for drug in sorted(drugs, key=lambda drug: drug.smiles)}
     mols = [molecule_of(drug) for drug in distinct.values()]
     counts = morgan_counts(mols)
     return {

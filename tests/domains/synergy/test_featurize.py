@@ -126,6 +126,9 @@ def test_preprocess_is_fitted_to_its_drugs_alone():
     assert PREPROCESS == json.loads(json.dumps(PREPROCESS)) == make_preprocess(DRUGS[::-1])
     assert make_preprocess([*DRUGS, *DRUGS]) == PREPROCESS
     assert PREPROCESS["motifs"]["keys"] == ["c1ccccc1", "c=O"]
+    tautomers = [Drug("one", "Oc1ccccn1", key="K"), Drug("other", "O=c1cccc[nH]1", key="K")]
+    assert make_preprocess(tautomers, min_count=1) == make_preprocess(tautomers[::-1], min_count=1)
+    assert make_preprocess(tautomers)["drugs"] == ["K"]
     assert len(make_preprocess(DRUGS, min_count=1)["motifs"]["keys"]) > 5
     featurizer = DrugFeaturizer(PREPROCESS)
     featurizer([CISPLATIN, WATER])  # seen, and nothing learned from them
