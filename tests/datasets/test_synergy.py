@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from geoattn.datasets.rejections import Rejections
 from geoattn.datasets.synergy import SynergyData, read_chunks
+from geoattn.datasets.synergy_columns import SynergyColumns, find_layout
 from geoattn.datasets.synergy_expression import read_expression
 from geoattn.datasets.synergy_pairs import labelled, merged
 from geoattn.datasets.synergy_splits import split_combinations
@@ -358,3 +359,12 @@ def test_public_screens():
     assert len(scores.samples) == 23_052 - 315
     assert any("r = 0.62" in note for note in scores.notes)
     assert any("OXALIPLATIN" in note and "metal" in note for note in scores.notes)
+
+
+def test_case_and_spaces_of_a_header_do_not_matter():
+    header = ["Drug A", "DRUG_B", "Cell Line", "Score "]
+    needed = ["drug_a", "drug_b", "cell_line", "score"]
+    layout = find_layout(Path("a.csv"), header, SynergyColumns(required=["cell_line"]), needed)
+    assert [layout.index[role] for role in needed] == [0, 1, 2, 3] and layout.extra == {"cell_line": 2}
+    with pytest.raises(InputError, match="columns 'Drug A' and 'drug_a' are the same but.*Choose with --drug-a-column"):
+        find_layout(Path("a.csv"), [*header, "drug_a"], SynergyColumns(), needed)
