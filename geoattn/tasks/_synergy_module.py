@@ -29,7 +29,9 @@ class SynergyModule(lightning.LightningModule):
     """One network with its loss, optimiser and averaged weights.
 
     Scores are learned in units of their standard deviation in the training part, with Huber's loss; labels with the
-    cross entropy. Validation uses the moving average of the weights; ``averaged`` is the model to keep.
+    cross entropy. Where labels were made of scores, a second output learns the scores, also of pairs between the
+    classes: they say how synergistic a pair is. Validation is by the first output alone, with the moving average of
+    the weights; ``averaged`` is the model to keep.
 
     Args:
         data: after ``setup``; is told how drugs are read, if it does not know.
@@ -42,6 +44,7 @@ class SynergyModule(lightning.LightningModule):
         dropout: share of values dropped in training.
         input_dropout: share of fingerprint and expression dropped in training.
         identity_dropout: share of drugs whose identity is hidden in training, so that their molecules are read.
+        score_weight: labels that were made of scores: weight of the loss of the scores; 0 learns labels alone.
         learning_rate: of AdamW, at its highest.
         weight_decay: of AdamW.
         warmup: share of the training in which the learning rate rises; afterwards it falls as a half cosine.
@@ -59,6 +62,7 @@ class SynergyModule(lightning.LightningModule):
         dropout: float = 0.3,
         input_dropout: float = 0.2,
         identity_dropout: float = 0.3,
+        score_weight: float = 0.5,
         learning_rate: float = 1e-3,
         weight_decay: float = 1e-2,
         warmup: float = 0.1,
@@ -71,12 +75,14 @@ class SynergyModule(lightning.LightningModule):
             identity_dropout=(identity_dropout, 0, 1.0000001),
             warmup=(warmup, 0, 1),
             ema_decay=(ema_decay, 0, 1),
+            score_weight=(score_weight, 0, 1000),
         )
         read_drugs(data, positions=positions)
         self.learning_rate, self.weight_decay = learning_rate, weight_decay
         self.warmup, self.ema_decay = warmup, ema_decay
         self.task = data.task
         self.mean, self.sd = data.preprocess["target"]["mean"], data.preprocess["target"]["sd"]
+        self.score_weight = score_weight if data.positive is not None else 0.0
         self.network = SynergyEGAT(
             num_genes=len(data.preprocess["expression"]["genes"]),
             **sizes(data.preprocess["drug_features"]),
@@ -87,6 +93,7 @@ class SynergyModule(lightning.LightningModule):
             dropout=dropout,
             input_dropout=input_dropout,
             identity_dropout=identity_dropout,
+            num_outputs=2 if self.score_weight else 1,
         )
         self.averaged = copy.deepcopy(self.network).requires_grad_(False).eval()
         self._losses: list[Tensor] = []
@@ -94,7 +101,11 @@ class SynergyModule(lightning.LightningModule):
         self._cells = [sample.cell.name for sample in data.part("valid")]
 
     def training_step(self, batch: PairBatch, batch_idx: int) -> Tensor:
-        loss = self._loss(self.network(batch), _target(batch))
+        outputs = self.network.outputs(batch)
+        loss = self._loss(outputs[:, 0], batch.target)
+        if self.score_weight:
+            assert batch.measured is not None
+            loss = loss + self.score_weight * self._score_loss(outputs[:, 1], batch.measured)
         self._losses.append(loss.detach())
         return loss
 
@@ -107,7 +118,8 @@ class SynergyModule(lightning.LightningModule):
         self._losses.clear()
 
     def validation_step(self, batch: PairBatch, batch_idx: int) -> None:
-        self._validation.append((self.averaged(batch), _target(batch)))
+        assert batch.target is not None
+        self._validation.append((self.averaged(batch), batch.target))
 
     def on_validation_epoch_end(self) -> None:
         output, target = (torch.cat(parts) for parts in zip(*self._validation, strict=True))
@@ -129,10 +141,17 @@ class SynergyModule(lightning.LightningModule):
         schedule = warmup_cosine(optimizer, int(self.trainer.estimated_stepping_batches), self.warmup)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
-    def _loss(self, output: Tensor, target: Tensor) -> Tensor:
-        if self.task == "classification":
-            return F.binary_cross_entropy_with_logits(output, target)
-        return F.huber_loss(output, (target - self.mean) / self.sd, delta=HUBER_DELTA)
+    def _loss(self, output: Tensor, target: Tensor | None) -> Tensor:
+        """Of what is asked for; rows without a target, which lie between the classes, count for nothing."""
+        if target is None or target.isnan().all():
+            return 0 * output.sum()
+        output, target = output[~target.isnan()], target[~target.isnan()]
+        if self.task == "regression":
+            return self._score_loss(output, target)
+        return F.binary_cross_entropy_with_logits(output, target)
+
+    def _score_loss(self, output: Tensor, score: Tensor) -> Tensor:
+        return F.huber_loss(output, (score - self.mean) / self.sd, delta=HUBER_DELTA)
 
 
 def read_drugs(data: SynergyData, *, positions: bool) -> None:
@@ -144,14 +163,10 @@ def read_drugs(data: SynergyData, *, positions: bool) -> None:
         return
     features = make_preprocess(data.train_drugs(), positions=positions)
     mean, sd = 0.0, 1.0
-    if data.task == "regression":
-        scores = np.array([sample.score for sample in data.part("train")], dtype=np.float64)
+    if data.task == "regression" or data.positive is not None:
+        samples = [*data.part("train"), *data.between]
+        scores = np.array([s.score if data.task == "regression" else s.measured for s in samples], dtype=np.float64)
         mean, sd = float(scores.mean()), float(scores.std()) or 1.0
     target = {"mean": mean, "sd": sd}
     data.preprocess |= {"drug_features": features, "target": target, "response_scale": data.response_scale}
     data.drug_features = DrugFeaturizer(features, processes=None)
-
-
-def _target(batch: PairBatch) -> Tensor:
-    assert batch.target is not None
-    return batch.target

@@ -207,7 +207,7 @@ def _read(data: str, expression: str, preprocess: dict[str, Any], **options: Any
     samples = merged(samples, labels=labels, rejections=contradictory, notes=notes)
     rejected.append(contradictory.table())
     if positive is not None:
-        samples = labelled(samples, positive, preprocess["negative"], notes)
+        samples, _ = labelled(samples, positive, preprocess["negative"], notes)
     table = pd.concat(rejected, ignore_index=True)
     if not samples:
         raise InputError(f"{data}: no usable pair; {len(table)} rows were rejected.")
