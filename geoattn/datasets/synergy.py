@@ -40,8 +40,8 @@ class SynergyData(lightning.LightningDataModule):
         task: regression of the score, or classification.
         score: where scores come from: the column, or hsa or bliss for the excess of responses at doses.
         positive: classification of scores: class 1 from this score up; left out, the column holds labels 0 and 1.
-        negative: classification of scores: class 0 down from this score; those between are left out. Left out, class 0
-            is everything below ``positive``.
+        negative: classification of scores: class 0 down from this score; those between are not measured, but those of
+            the training part teach scores. Left out, class 0 is everything below ``positive``.
         response_scale: score=hsa, bliss: inhibition (0 to 1), inhibition_percent, viability or viability_percent.
         drug_a_column: the column with one drug; found by its usual names if left out.
         drug_b_column: the column with the other; found likewise.
@@ -80,6 +80,7 @@ class SynergyData(lightning.LightningDataModule):
         table: the same rows: id, file, line, drug_a, drug_b, cell_line, tissue, score, key_a, key_b (the molecules) and
             the column of the split.
         split: row numbers under train, valid and test; rows between two parts are in none.
+        between: combinations of the training part whose score lies between the classes.
         rejected: file, line, column, value and reason of each row that cannot be used.
         preprocess: JSON values, all that is needed to read new pairs in the same way.
         cells: name -> ``[G]`` float32 standardised expression of each cell line of ``samples``.
@@ -89,6 +90,7 @@ class SynergyData(lightning.LightningDataModule):
     samples: list[Combination]
     table: pd.DataFrame
     split: Split
+    between: list[Combination]
     rejected: pd.DataFrame
     preprocess: dict[str, Any]
     cells: dict[str, np.ndarray]
@@ -186,23 +188,26 @@ class SynergyData(lightning.LightningDataModule):
         self.rejected = pd.concat([rejections.table(), contradictory.table()], ignore_index=True)
         if not samples:
             raise InputError(f"{self.file}: no usable combination; {len(self.rejected)} rows were rejected.")
+        between: list[Combination] = []
         if self.positive is not None:
-            samples = labelled(samples, self.positive, self.negative, self.notes)
-        self.table = table_of(samples, split_column(self.split_spec))
-        self.split, notes = split_combinations(
+            samples, between = labelled(samples, self.positive, self.negative, self.notes)
+        everything = [*samples, *between]
+        split, notes = split_combinations(
             self.split_spec,
-            self.table,
+            table_of(everything, split_column(self.split_spec)),
             seed=self.split_seed,
             val_fraction=self.val_fraction,
             test_fraction=self.test_fraction,
         )
         self.notes.extend(notes)
-        self.samples = samples
+        self.samples, self.table = samples, table_of(samples, split_column(self.split_spec))
+        self.split = {part: [row for row in rows if row < len(samples)] for part, rows in split.items()}
+        self.between = [everything[row] for row in split["train"] if row >= len(samples)]
         self._standardize(expression)
 
     def train_dataloader(self) -> DataLoader:
-        """Batches of the training part in an order drawn from ``(seed, epoch)``."""
-        samples = self.part("train")
+        """Batches of the training part, and of scores between the classes, in an order drawn from ``(seed, epoch)``."""
+        samples = [*self.part("train"), *self.between]
         return self._loader(samples, EpochShuffle(len(samples), self.seed))
 
     def val_dataloader(self) -> DataLoader:

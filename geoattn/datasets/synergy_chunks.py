@@ -105,6 +105,6 @@ def read_chunks(
         if number >= skip:
             said = [*table.notes, *notes, *reader.notes]
             if need_scores and preprocess["positive"] is not None:
-                samples = labelled(samples, preprocess["positive"], preprocess["negative"], said)
+                samples, _ = labelled(samples, preprocess["positive"], preprocess["negative"], said)
             yield Chunk(number, samples, table_of(samples), cells, rejections.table(), said)
         rejections.clear()

@@ -53,8 +53,8 @@ def merged(
 
 def labelled(
     samples: Sequence[Combination], positive: float, negative: float | None, notes: list[str]
-) -> list[Combination]:
-    """Labels in the place of scores: 1 from ``positive`` up, 0 down from ``negative``; those between are left out.
+) -> tuple[list[Combination], list[Combination]]:
+    """Labels in the place of scores: 1 from ``positive`` up, 0 down from ``negative``; and those between, without.
 
     Args:
         samples: with scores.
@@ -62,22 +62,24 @@ def labelled(
         negative: the highest score of class 0; everything below ``positive`` if left out.
         notes: gets the thresholds and how many lie between.
     """
-    kept = []
+    kept, between = [], []
     for sample in samples:
         assert sample.score is not None
         if sample.score >= positive:
-            kept.append(replace(sample, score=1.0))
+            kept.append(replace(sample, score=1.0, measured=sample.score))
         elif negative is None or sample.score <= negative:
-            kept.append(replace(sample, score=0.0))
+            kept.append(replace(sample, score=0.0, measured=sample.score))
+        else:
+            between.append(replace(sample, score=None, measured=sample.score))
     below = f"below {positive:g}" if negative is None else f"of at most {negative:g}"
     notes.append(f"Class 1 are scores of at least {positive:g}, class 0 scores {below}.")
-    if len(kept) < len(samples):
-        share = 100 * (len(samples) - len(kept)) / len(samples)
+    if between:
+        share = 100 * len(between) / len(samples)
         notes.append(
-            f"{len(samples) - len(kept)} of {len(samples)} combinations ({share:.0f} %) lie between and were left out, "
-            "which makes the task easier than screening."
+            f"{len(between)} of {len(samples)} combinations ({share:.0f} %) lie between: they are not measured, which "
+            "makes the task easier than screening."
         )
-    return kept
+    return kept, between
 
 
 def table_of(samples: Sequence[Combination], column: str | None = None) -> pd.DataFrame:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -26,7 +27,8 @@ class PairBatch:
         cells: ``[C, G]`` float32 standardised expression.
         drug_a, drug_b: ``[P]`` the drugs of each pair, numbers of ``drugs``.
         cell: ``[P]`` its cell line, a row of ``cells``.
-        target: ``[P]`` float32 score or label; None if that is asked.
+        target: ``[P]`` float32 score or label, NaN for a score between the classes; None if that is asked.
+        measured: ``[P]`` float32 scores from which labels were made; None if there are none.
     """
 
     drugs: Any
@@ -35,6 +37,7 @@ class PairBatch:
     drug_b: Tensor
     cell: Tensor
     target: Tensor | None = None
+    measured: Tensor | None = None
 
     @property
     def num_pairs(self) -> int:
@@ -43,7 +46,7 @@ class PairBatch:
 
     def swapped(self) -> PairBatch:
         """The same pairs with their drugs in the other order, which must not change what a model says."""
-        return PairBatch(self.drugs, self.cells, self.drug_b, self.drug_a, self.cell, self.target)
+        return replace(self, drug_a=self.drug_b, drug_b=self.drug_a)
 
     def to(self, device: torch.device | str) -> PairBatch:
         """A copy on ``device``; Lightning calls it."""
@@ -54,6 +57,7 @@ class PairBatch:
             self.drug_b.to(device),
             self.cell.to(device),
             None if self.target is None else self.target.to(device),
+            None if self.measured is None else self.measured.to(device),
         )
 
 
@@ -69,7 +73,7 @@ class PairCollator:
         self.drug_features, self.cells = drug_features, cells
 
     def __call__(self, samples: Sequence[Combination]) -> PairBatch:
-        """Drugs and cells in order of first appearance; the target is None unless every sample has a score."""
+        """Drugs and cells in order of first appearance."""
         drugs: dict[Drug, int] = {}
         cells: dict[str, int] = {}
         rows = [
@@ -81,15 +85,22 @@ class PairCollator:
             for sample in samples
         ]
         index = torch.tensor(rows, dtype=torch.int64).reshape(-1, 3)
-        scores = [sample.score for sample in samples if sample.score is not None]
         return PairBatch(
             drugs=self.drug_features(list(drugs)),
             cells=torch.from_numpy(np.stack([self.cells[name] for name in cells])).to(torch.float32),
             drug_a=index[:, 0],
             drug_b=index[:, 1],
             cell=index[:, 2],
-            target=torch.tensor(scores, dtype=torch.float32) if len(scores) == len(samples) else None,
+            target=_values([sample.score for sample in samples]),
+            measured=_values([sample.measured for sample in samples]),
         )
+
+
+def _values(values: Sequence[float | None]) -> Tensor | None:
+    """``[P]`` with NaN for None; None if there are no numbers."""
+    if all(value is None for value in values):
+        return None
+    return torch.tensor([math.nan if value is None else value for value in values], dtype=torch.float32)
 
 
 def fingerprints(drugs: Sequence[Drug]) -> Tensor:

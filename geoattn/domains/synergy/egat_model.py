@@ -42,6 +42,7 @@ class SynergyEGAT(nn.Module):
         drug_encoder: over atoms: egat (in space), gin or polynormer (over bonds).
         dropout: inside.
         input_dropout: on fingerprint and expression.
+        num_outputs: 2 for a classifier that learns the scores behind the labels too.
         identity_dropout: how often a drug is taken for an unknown one in training; 1 for a model without identities.
 
     Shapes: forward takes a `PairBatch` of P pairs with a `DrugBatch`, and returns ``[P]``: scores in standardised
@@ -81,6 +82,7 @@ class SynergyEGAT(nn.Module):
         dropout: float = 0.3,
         input_dropout: float = 0.2,
         identity_dropout: float = 0.3,
+        num_outputs: int = 1,
     ) -> None:
         super().__init__()
         self.config: dict[str, Any] = dict(
@@ -96,6 +98,7 @@ class SynergyEGAT(nn.Module):
             dropout=dropout,
             input_dropout=input_dropout,
             identity_dropout=identity_dropout,
+            num_outputs=num_outputs,
         )
         self.num_genes = num_genes
         self.drug = DrugEncoder(
@@ -127,18 +130,22 @@ class SynergyEGAT(nn.Module):
             nn.Linear(4 * channels, 2 * channels),
             nn.SiLU(),
             nn.Dropout(dropout),
-            nn.Linear(2 * channels, 1),
+            nn.Linear(2 * channels, num_outputs),
         )
 
     def forward(self, batch: PairBatch) -> Tensor:
         """``[P]`` scores in standardised units, or logits."""
+        return self.outputs(batch)[:, 0]
+
+    def outputs(self, batch: PairBatch) -> Tensor:
+        """``[P, num_outputs]``: what forward returns, and if there is a second, scores in standardised units."""
         drugs, cells = self.encode_drugs(batch.drugs), self.encode_cells(batch.cells)
         # numbers of (drug, cell line); ordered by unique, so that the order of a pair's drugs decides nothing
         both = torch.cat([batch.drug_a, batch.drug_b]) * len(cells) + batch.cell.repeat(2)
         distinct, place = torch.unique(both, return_inverse=True)
         states = self.in_cell(drugs[distinct // max(1, len(cells))], cells[distinct % max(1, len(cells))])
         a, b = states[place].chunk(2)
-        return self.combine(a, b, cells[batch.cell])
+        return self._head(a, b, cells[batch.cell])
 
     def encode_drugs(self, drugs: DrugBatch) -> Tensor:
         """``[D, C]``."""
@@ -160,7 +167,10 @@ class SynergyEGAT(nn.Module):
 
     def combine(self, a: Tensor, b: Tensor, cell: Tensor) -> Tensor:
         """``[P]`` scores from both drugs in the cell line, ``[P, C]`` each; the same for (b, a), bit by bit."""
-        return self.head(torch.cat([a + b, a * b, (a - b).abs(), cell], dim=1)).squeeze(1)
+        return self._head(a, b, cell)[:, 0]
+
+    def _head(self, a: Tensor, b: Tensor, cell: Tensor) -> Tensor:
+        return self.head(torch.cat([a + b, a * b, (a - b).abs(), cell], dim=1))
 
     def attention(self, batch: PairBatch) -> tuple[list[Tensor], list[Tensor]]:
         """Per distinct drug of the batch the weights of its atoms and of its motifs in its vector; each sums to 1.

@@ -50,7 +50,9 @@ class Combination:
         id: the row's name, or its line number.
         drug_a, drug_b: the order has no meaning.
         cell: the cell line.
-        score: a synergy score, higher for more synergy; 1 or 0 for classification; None where it is asked.
+        score: a synergy score, higher for more synergy; 1 or 0 for classification; None where it is asked, and where
+            the measured score lies between the classes.
+        measured: the score from which the label of a classification was made; None if there is none.
         file, line: where it stands.
         fields: the other cells of the row that were asked for (the column of the split).
     """
@@ -60,6 +62,7 @@ class Combination:
     drug_b: Drug
     cell: CellLine
     score: float | None = None
+    measured: float | None = None
     file: str = ""
     line: int = 0
     fields: Mapping[str, Any] = field(default_factory=dict)
