@@ -111,8 +111,11 @@ def test_the_shape_of_a_drug_matters():
     changed = (before - after).abs().amax(1)
     has_shape = torch.tensor([drug.name not in ("cisplatin", "water") for drug in DRUGS])
     assert (changed[has_shape] > 1e-4).all() and not changed[~has_shape].any()
+    bond = batch.drugs.edge_attr[:, -1] == 1
+    bonds = with_drugs(bent, edge_index=bent.drugs.edge_index[:, bond], edge_attr=bent.drugs.edge_attr[bond])
+    assert (make()(bonds) - make()(bent)).abs().max() > 1e-5
     for encoder in ("gin", "polynormer"):
-        assert torch.equal(make(encoder)(batch), make(encoder)(bent))
+        assert torch.equal(make(encoder)(batch), make(encoder)(bonds))
     still = make()
     still.drug.atoms.layers[0].step_out.weight.zero_()
     assert (still.encode_drugs(batch.drugs) - before).abs().max() > 1e-6

@@ -84,6 +84,9 @@ def test_edges_are_bonds_and_near_pairs():
     near = torch.cdist(batch.pos, batch.pos) < 5
     same = torch.arange(len(DRUGS)).repeat_interleave(batch.atom_ptr.diff())
     assert len(source) == int((near & (same[:, None] == same)).sum()) - len(batch.pos)
+    bonds = DrugFeaturizer({**PREPROCESS, "cutoff": 0.5})(DRUGS)  # stay, however short the cutoff
+    assert torch.equal(bonds.edge_index, batch.edge_index[:, bond])
+    assert torch.equal(bonds.edge_attr, batch.edge_attr[bond])
 
 
 def test_positions_are_real_geometry():
@@ -153,6 +156,9 @@ def test_fingerprints_are_logarithms_of_the_counts_that_vary_in_training():
     assert PREPROCESS["bits"] == varies.nonzero().flatten().tolist()
     torch.testing.assert_close(batch.fingerprint.exp() - 1, counts * varies)
     assert (counts[-1] > 0).any() and not batch.fingerprint[-1].any()  # no drug of training has what cisplatin has
+    pair = fingerprints(DRUGS[4:])
+    constant = (pair[0] == pair[1]) & (pair[0] > 0)
+    assert constant.any() and not constant[make_preprocess(DRUGS[4:])["bits"]].any()
 
 
 def test_no_drug_and_one_atom():
