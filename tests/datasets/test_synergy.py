@@ -4,6 +4,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -170,9 +171,25 @@ def test_merging_takes_the_majority_in_either_order(rows):
 def test_thresholds_and_what_lies_between():
     notes = []
     samples = [combination(i, "A", "B", score) for i, score in enumerate([12.0, 10.0, 9.0, -10.0, -11.0])]
-    assert [s.score for s in labelled(samples, 10, -10, notes)] == [1, 1, 0, 0]
+    kept, between = labelled(samples, 10, -10, notes)
+    assert [(s.score, s.measured) for s in kept] == [(1, 12), (1, 10), (0, -10), (0, -11)]
+    assert [(s.score, s.measured) for s in between] == [(None, 9)]
     assert "1 of 5 combinations (20 %)" in notes[1]
-    assert [s.score for s in labelled(samples, 10, None, [])] == [1, 1, 0, 0, 0]
+    kept, between = labelled(samples, 10, None, [])
+    assert [s.score for s in kept] == [1, 1, 0, 0, 0] and between == []
+
+
+def test_pairs_between_the_classes_teach_and_are_not_measured(folder):
+    scores = np.sort(pairs()["score"])
+    low, high = scores[len(scores) // 3], scores[2 * len(scores) // 3]
+    data = data_of(folder, split="combination", task="classification", positive=high, negative=low, batch_size=16)
+    held_out = {s.pair for part in ("valid", "test") for s in data.part(part)}
+    assert data.between and all(low < s.measured < high and s.score is None for s in data.between)
+    assert not held_out & {s.pair for s in data.between}
+    assert all(s.score in (0, 1) for s in data.samples)
+    seen = torch.cat([batch.target for batch in data.train_dataloader()])
+    assert len(seen) == len(data.part("train")) + len(data.between) and seen.isnan().sum() == len(data.between)
+    assert not torch.cat([batch.target for batch in data.test_dataloader()]).isnan().any()
 
 
 def test_repeats_in_both_orders_are_merged_before_the_split(tmp_path):
