@@ -245,7 +245,7 @@ class SynergyData(lightning.LightningDataModule):
         used = list(dict.fromkeys(sample.cell.name for sample in self.samples))
         train = list(dict.fromkeys(sample.cell.name for sample in self.part("train")))
         fitted = fit_expression(expression, train, self.expression_scale, self.genes)
-        values, notes = apply_expression(fitted, expression)
+        values, notes = apply_expression(fitted, expression, fitted["scale"])
         place = {name: row for row, name in enumerate(expression.cells)}
         self.cells = {name: values[place[name]] for name in used}
         shown = "log2(1 + TPM)" if fitted["scale"] == "tpm" else f"as given ({fitted['scale']})"

@@ -44,14 +44,14 @@ class Parts:
         if journal.is_file():
             before = json.loads(journal.read_text(encoding="utf-8"))
             changed = [key for key, value in self.identity.items() if before.get(key) != value]
-            if changed:
+            if changed and self._files():
                 raise InputError(
                     f"{self.folder} holds the beginning of a prediction with another {changed[0]} "
                     f"({before.get(changed[0])!r}, now {self.identity[changed[0]]!r}). Delete that folder to start "
                     "anew, or choose another --out."
                 )
             remove_leftovers(self.folder)
-        else:
+        if not self._files():
             try:
                 self.folder.mkdir(exist_ok=True)
             except OSError as error:

@@ -186,7 +186,8 @@ def apply_expression(
     Args:
         preprocess: of `fit_expression`.
         expression: a table, of other cells or of the same.
-        scale: of this table; that of training if left out.
+        scale: of this table; that of training if left out, which must be said again if it is tpm and the values do not
+            look like it.
 
     Returns:
         The values, and notes about genes that were missing.
@@ -201,7 +202,9 @@ def apply_expression(
             f"{expression.file}: genes are named by {_KINDS[kind]} ({expression.genes[0]}), but the model was trained "
             f"with {_KINDS[preprocess['kind']]} ({genes[0]}). Rename them."
         )
-    scale = check_scale(expression.values, scale or preprocess["scale"], expression.file)
+    if preprocess["scale"] != "tpm":  # what looks otherwise than TPM is refused until somebody says that it is TPM
+        scale = scale or preprocess["scale"]
+    scale = check_scale(expression.values, scale, expression.file)
     if (scale == "zscore") != (preprocess["scale"] == "zscore"):
         raise InputError(
             f"{expression.file}: the scale is {scale}, that of training was {preprocess['scale']}: standardised values "
