@@ -29,7 +29,9 @@ KEYS = {"format", "motifs", "drugs", "bits", "atom_mode", "positions", "cutoff",
 LARGEST = 120
 """A molecule of more heavy atoms gets no positions: distance geometry would take minutes."""
 KEPT = 4096
-"""Drugs whose arrays a featuriser remembers; positions, which are small and slow to make, it remembers for all."""
+"""Drugs whose arrays a featuriser remembers; positions, which are small and slow to make, are remembered for all."""
+_POSITIONS: dict[int, dict[tuple[str, bool], np.ndarray | None]] = {}
+"""By seed, then by SMILES and whether there is a metal; folds and members of one process share them."""
 
 
 @dataclass(frozen=True)
@@ -164,7 +166,7 @@ class DrugFeaturizer:
         self.vocabulary = MotifVocabulary.from_json(preprocess["motifs"])
         self._number = {identity: 1 + i for i, identity in enumerate(preprocess["drugs"])}
         self._varies = np.isin(np.arange(NUM_BITS), preprocess["bits"])
-        self._positions: dict[tuple[str, bool], np.ndarray | None] = {}
+        self._positions = _POSITIONS.setdefault(preprocess["seed"], {}) if preprocess["positions"] else {}
         self._known: dict[Drug, dict[str, np.ndarray]] = {}
 
     def prepare(self, drugs: Iterable[Drug]) -> None:
