@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 import torch
 from _harness import peak_memory, print_and_save
+from rdkit import Chem
 
 from geoattn.datasets.rejections import Rejections
 from geoattn.datasets.synergy_drugs import DrugTable
@@ -29,13 +30,9 @@ from geoattn.hub import Card, save_pretrained
 from geoattn.tasks._synergy_screen import screen_files
 
 RINGS = (
-    "c1cc({})ccc1{}",
-    "c1nc({})ccc1{}",
-    "C1CC({})CCC1{}",
-    "c1cc2c(cc1{})CCN2{}",
-    "c1cc({})sc1{}",
-    "O=C1C({})CCN1{}",
-)
+    "c%11cc({})ccc%11{}", "c%11nc({})ccc%11{}", "C%11CC({})CCC%11{}", "c%11cc%12c(cc%11{})CCN%12{}",
+    "c%11cc({})sc%11{}", "O=C%11C({})CCN%11{}", "c%11c({})oc({})n%11", "c%11c({})[nH]c({})n%11",
+)  # fmt: skip
 GROUPS = (
     "C", "CC", "CCC", "C(C)C", "OC", "OCC", "N(C)C", "C(=O)O", "C(=O)N", "C(=O)OC", "C#N", "F", "Cl", "C(F)(F)F",
     "S(=O)(=O)C", "S(=O)(=O)N", "c1ccccc1", "c1ccncc1", "N1CCOCC1",
@@ -45,7 +42,8 @@ NUM_GENES = 954
 
 def molecules(count: int) -> list[str]:
     """``count`` distinct SMILES of a ring with two groups."""
-    found = [ring.format(a, b) for a, b in itertools.product(GROUPS, repeat=2) for ring in RINGS]
+    made = (ring.format(a, b) for a, b in itertools.product(GROUPS, repeat=2) for ring in RINGS)
+    found = list(dict.fromkeys(Chem.MolToSmiles(Chem.MolFromSmiles(smiles)) for smiles in made))
     if count > len(found):
         raise SystemExit(f"--drugs: at most {len(found)} without --smiles.")
     return found[:count]

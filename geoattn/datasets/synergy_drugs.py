@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from geoattn.datasets.rejections import Rejections
@@ -14,6 +15,8 @@ from geoattn.errors import InputError, nearest_hint
 
 NAMES = ("name", "drug", "drug_name", "id", "drug_id", "compound")
 SMILES = ("smiles", "canonical_smiles", "smiles_isomeric", "isomeric_smiles")
+SHOWN = 10
+"""Names that a note lists."""
 
 
 class DrugTable:
@@ -87,17 +90,14 @@ class DrugTable:
         """What was done to the SMILES of drugs that were used, for a report."""
         notes = []
         if self._salts:
-            names = ", ".join(self._salts)
-            notes.append(f"Of {len(self._salts)} salts or mixtures the largest fragment was kept: {names}.")
+            notes.append(
+                f"Of {len(self._salts)} salts or mixtures the largest fragment was kept: {_listed(self._salts)}."
+            )
         metal = [drug.name for drug in self._known.values() if isinstance(drug, Drug) and drug.metal]
         if metal:
-            notes.append(
-                f"{len(metal)} drugs are metal complexes, of which all fragments were kept: {', '.join(metal)}."
-            )
+            notes.append(f"{len(metal)} drugs are metal complexes, of which all fragments were kept: {_listed(metal)}.")
         if self._repeats:
-            notes.append(
-                f"{len(self._repeats)} names stand for a molecule of another name: {', '.join(self._repeats)}."
-            )
+            notes.append(f"{len(self._repeats)} names stand for a molecule of another name: {_listed(self._repeats)}.")
         return [*notes, *self.names.notes]
 
     def _checked(self, column: str, name: str, smiles: str, place: str) -> Drug:
@@ -131,6 +131,10 @@ class DrugTable:
                 self._place.setdefault(name, f"{path}:{line}")
 
 
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
+
+
 def _column(path: Path, header: list[str], wanted: str | None, usual: tuple[str, ...], option: str) -> int:
     if wanted is not None:
         if wanted not in header:
@@ -140,6 +144,4 @@ def _column(path: Path, header: list[str], wanted: str | None, usual: tuple[str,
     for name in usual:
         if name in known:
             return known[name]
-    raise InputError(
-        f"{path}: no column named {' or '.join(usual)} among {', '.join(header)}. Name it with --{option}."
-    )
+    raise InputError(f"{path}: no column named {' or '.join(usual)} among {_listed(header)}. Name it with --{option}.")

@@ -66,7 +66,8 @@ def explain(message: str, options: list[str]) -> str:
     if found := re.search(r'Parser key "(.+?)": (.*)', text):
         return f"{found[1]}: {_expected(found[2])}"
     if found := re.match(r"the following arguments are required: (.+)", text):
-        names = ["--" + name.strip().replace("data.file", "data") for name in found[1].split(",")]
+        short = {"data.file": "data", "data.expression": "expression"}
+        names = ["--" + short.get(name.strip(), name.strip()) for name in found[1].split(",")]
         return f"Missing: {', '.join(names)}."
     if found := re.match(r"argument (\S+): (.*)", text):
         return f"{found[1]}: {found[2].rstrip('.')}."

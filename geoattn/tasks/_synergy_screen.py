@@ -32,7 +32,8 @@ from geoattn.tasks._synergy_evaluate import PREDICTED, in_units, members_of, pai
 from geoattn.tasks._synergy_predict import expression_of, identity, load, unseen_text
 
 DRUGS_AT_ONCE = 256
-PAIRS_AT_ONCE = 16_384
+PAIRS_AT_ONCE = {"cpu": 4096, "cuda": 65_536}
+"""Pairs that a network sees at once: on a CPU those whose vectors stay in its cache."""
 TOP = 10_000
 CHUNK = 200_000
 
@@ -290,15 +291,15 @@ def _encode_drugs(
 
 def _in_cell(member: Any, drugs: Tensor, cell: Tensor) -> Tensor:
     """``[D, C]`` states of all drugs in one cell line ``[1, C]``."""
-    blocks = drugs.split(PAIRS_AT_ONCE)
+    blocks = drugs.split(PAIRS_AT_ONCE[drugs.device.type])
     return torch.cat([member.in_cell(block, cell.expand(len(block), -1)) for block in blocks])
 
 
 def _combine(member: Any, states: Tensor, cell: Tensor, first: np.ndarray, second: np.ndarray) -> Tensor:
     """``[P]`` outputs for pairs of drugs in one cell line, in blocks, on the CPU."""
-    found = []
-    for start in range(0, len(first), PAIRS_AT_ONCE):
-        a, b = (torch.from_numpy(rows[start : start + PAIRS_AT_ONCE]).to(states.device) for rows in (first, second))
+    found, size = [], PAIRS_AT_ONCE[states.device.type]
+    for start in range(0, len(first), size):
+        a, b = (torch.from_numpy(rows[start : start + size]).to(states.device) for rows in (first, second))
         found.append(member.combine(states[a], states[b], cell.expand(len(a), -1)).cpu())
     return torch.cat(found)
 

@@ -606,6 +606,8 @@ class TestBadFiles:
     def test_without_drugs(self, files, tmp_path, capsys):
         assert main(["synergy", "fit", "--data", str(files.pairs), "--expression", str(files.tpm)]) == 2
         assert "no smiles_a column found" in capsys.readouterr().err
+        assert main(["synergy", "fit", "--data", str(files.pairs)]) == 2
+        assert "Missing: --expression." in capsys.readouterr().err
 
 
 def test_demo(tmp_path, monkeypatch, capsys):
