@@ -44,6 +44,7 @@ class SynergyModule(lightning.LightningModule):
         dropout: share of values dropped in training.
         input_dropout: share of fingerprint and expression dropped in training.
         identity_dropout: share of drugs whose identity is hidden in training, so that their molecules are read.
+        molecule_dropout: share of drugs whose molecule is hidden in training; 1 reads names alone, a baseline.
         score_weight: labels that were made of scores: weight of the loss of the scores; 0 learns labels alone.
         learning_rate: of AdamW, at its highest.
         weight_decay: of AdamW.
@@ -62,6 +63,7 @@ class SynergyModule(lightning.LightningModule):
         dropout: float = 0.3,
         input_dropout: float = 0.2,
         identity_dropout: float = 0.3,
+        molecule_dropout: float = 0.3,
         score_weight: float = 0.5,
         learning_rate: float = 1e-3,
         weight_decay: float = 1e-2,
@@ -73,6 +75,7 @@ class SynergyModule(lightning.LightningModule):
             dropout=(dropout, 0, 1),
             input_dropout=(input_dropout, 0, 1),
             identity_dropout=(identity_dropout, 0, 1.0000001),
+            molecule_dropout=(molecule_dropout, 0, 1.0000001),
             warmup=(warmup, 0, 1),
             ema_decay=(ema_decay, 0, 1),
             score_weight=(score_weight, 0, 1000),
@@ -93,6 +96,7 @@ class SynergyModule(lightning.LightningModule):
             dropout=dropout,
             input_dropout=input_dropout,
             identity_dropout=identity_dropout,
+            molecule_dropout=molecule_dropout,
             num_outputs=2 if self.score_weight else 1,
         )
         self.averaged = copy.deepcopy(self.network).requires_grad_(False).eval()

@@ -32,7 +32,9 @@ class DrugEncoder(nn.Module):
 
     A motif starts as a vector of its code plus a linear map of the mean of its atoms, then motifs that touch attend to
     each other. In training a drug is taken for an unknown one with probability ``identity_dropout``, so that the vector
-    of unknown drugs is learned.
+    of unknown drugs is learned. With probability ``molecule_dropout`` its molecule is hidden, so that a known drug can
+    be known by its name: tens of drugs teach little chemistry, and a network that leans on it is worse where names are
+    known.
 
     Args: see `geoattn.domains.synergy.egat_model.SynergyEGAT`.
 
@@ -52,9 +54,10 @@ class DrugEncoder(nn.Module):
         dropout: float,
         input_dropout: float,
         identity_dropout: float,
+        molecule_dropout: float,
     ) -> None:
         super().__init__()
-        self.identity_dropout = identity_dropout
+        self.identity_dropout, self.molecule_dropout = identity_dropout, molecule_dropout
         self.atoms = _tower(atoms, atom_channels, bond_channels, channels, num_heads, num_layers, dropout)
         self.code = nn.Embedding(num_motifs, channels)
         self.of_atoms = nn.Linear(channels, channels)
@@ -74,13 +77,17 @@ class DrugEncoder(nn.Module):
 
     def forward(self, batch: DrugBatch) -> Tensor:
         """``[D, C]``."""
-        atoms, motifs = self._states(batch)
-        pooled = [self.atom_pool(atoms, _rows(batch.atom_ptr)), self.motif_pool(motifs, _rows(batch.motif_ptr))]
-        identity = batch.identity
+        identity, seen = batch.identity, batch.has_pos.new_ones(batch.num_drugs)
         if self.training:
             identity = identity * (torch.rand(identity.shape, device=identity.device) >= self.identity_dropout)
-        whole = self.fingerprint(batch.fingerprint) + self.identity(identity)
-        return self.norm(self.structure(torch.cat(pooled, dim=1)) + whole)
+            seen = torch.rand(identity.shape, device=identity.device) >= self.molecule_dropout
+        name = self.identity(identity)
+        if self.molecule_dropout == 1:
+            return self.norm(name)
+        atoms, motifs = self._states(batch)
+        pooled = [self.atom_pool(atoms, _rows(batch.atom_ptr)), self.motif_pool(motifs, _rows(batch.motif_ptr))]
+        molecule = self.structure(torch.cat(pooled, dim=1)) + self.fingerprint(batch.fingerprint)
+        return self.norm(molecule * seen[:, None] + name)
 
     def weights(self, batch: DrugBatch) -> tuple[list[Tensor], list[Tensor]]:
         """Per drug the weights of its atoms and of its motifs in the sums; each sums to 1."""

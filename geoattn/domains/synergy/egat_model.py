@@ -42,6 +42,7 @@ class SynergyEGAT(nn.Module):
         drug_encoder: over atoms: egat (in space), gin or polynormer (over bonds).
         dropout: inside.
         input_dropout: on fingerprint and expression.
+        molecule_dropout: how often a drug is known by its identity alone in training; 1 for a model of names.
         num_outputs: 2 for a classifier that learns the scores behind the labels too.
         identity_dropout: how often a drug is taken for an unknown one in training; 1 for a model without identities.
 
@@ -82,6 +83,7 @@ class SynergyEGAT(nn.Module):
         dropout: float = 0.3,
         input_dropout: float = 0.2,
         identity_dropout: float = 0.3,
+        molecule_dropout: float = 0.3,
         num_outputs: int = 1,
     ) -> None:
         super().__init__()
@@ -98,6 +100,7 @@ class SynergyEGAT(nn.Module):
             dropout=dropout,
             input_dropout=input_dropout,
             identity_dropout=identity_dropout,
+            molecule_dropout=molecule_dropout,
             num_outputs=num_outputs,
         )
         self.num_genes = num_genes
@@ -113,6 +116,7 @@ class SynergyEGAT(nn.Module):
             dropout,
             input_dropout,
             identity_dropout,
+            molecule_dropout,
         )
         self.cell = nn.Sequential(
             nn.Dropout(input_dropout),

@@ -198,17 +198,29 @@ def test_drugs_that_training_has_not_seen(encoder):
 @torch.no_grad()
 def test_identities_are_dropped_in_training():
     batch = batch_of()
-    model = make(dropout=0.0, input_dropout=0.0, identity_dropout=1.0)
+    model = make(dropout=0.0, input_dropout=0.0, identity_dropout=1.0, molecule_dropout=0.0)
     unknown = with_drugs(batch, identity=torch.zeros_like(batch.drugs.identity))
     expected = model(unknown)
     assert (model(batch) - expected).abs().max() > 1e-3
     assert_close(model.train()(batch), expected)
-    model = make(dropout=0.0, input_dropout=0.0, identity_dropout=0.5)
+    model = make(dropout=0.0, input_dropout=0.0, identity_dropout=0.5, molecule_dropout=0.0)
     full, none = (model.encode_drugs(one.drugs) for one in (batch, unknown))
     drawn = model.train().encode_drugs(batch.drugs)
     of_full, of_none = ((drawn - one).abs().amax(1) < 1e-10 for one in (full, none))
     known = batch.drugs.identity > 0
     assert (of_full ^ of_none)[known].all() and of_full[known].any() and of_none[known].any()
+
+
+@torch.no_grad()
+def test_a_model_of_names_reads_no_molecule():
+    batch = batch_of()
+    model = make(molecule_dropout=1.0)
+    hidden = with_drugs(batch, x=torch.zeros_like(batch.drugs.x), fingerprint=torch.zeros_like(batch.drugs.fingerprint))
+    assert torch.equal(model(batch), model(hidden))
+    model = make(dropout=0.0, input_dropout=0.0, identity_dropout=0.0, molecule_dropout=0.5)
+    drawn, full = model.train().encode_drugs(batch.drugs), model.eval().encode_drugs(batch.drugs)
+    same = (drawn - full).abs().amax(1) < 1e-10
+    assert same.any() and not same.all()
 
 
 @pytest.mark.parametrize("encoder", ENCODERS)
