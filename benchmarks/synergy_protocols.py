@@ -7,7 +7,8 @@
 DeepDDS set, classification (Loewe score of at least 10 against at most 0, repeats merged): ``random`` and
 ``combination`` (published folds), ``drug`` (every pair with a drug of a block is test) and ``tissue`` (each in turn is
 test). O'Neil's screen, regression: ``oneil`` (published folds, new pairs). The validation part is cut out of the
-training folds as far from the rest as the test part is; it alone decides about the epoch. For each protocol mean and
+training folds as far from the rest as the test part is (``drug``: new pairs of known drugs); it alone decides about the
+epoch. For each protocol mean and
 standard deviation over folds are printed: of the seeds, of their mean (ensemble) and of the baselines. Finished folds
 are kept in --out and not computed again.
 """
@@ -23,10 +24,11 @@ import torch
 import yaml
 
 from geoattn.domains.metrics import evaluate
+from geoattn.domains.synergy.baselines import make_baselines
 from geoattn.domains.synergy.batch import PairCollator
 from geoattn.tasks._fit import parse_mapping, train_members
 from geoattn.tasks._run import RunFolder
-from geoattn.tasks._synergy_evaluate import predict_baselines, predict_pairs, scores_of
+from geoattn.tasks._synergy_evaluate import predict_pairs, scores_of
 from geoattn.tasks._synergy_fit import fit_parser
 from geoattn.tasks._synergy_module import SynergyData, SynergyModule
 
@@ -90,9 +92,12 @@ def one(arguments: argparse.Namespace, split: str, out: Path) -> dict[str, Any]:
     if len(members) > 1:
         together = predict_pairs(trained.model, samples, collate, data.preprocess)[0]
         found["ensemble"] = metrics_of(y, together, data.task)
-    if arguments.baselines:
-        baselines = predict_baselines(data.part("train"), {"test": samples}, data.cells, data.task, show=False)["test"]
-        found["baselines"] = {name: metrics_of(y, values, data.task) for name, values in baselines.items()}
+    train = data.part("train")
+    found["baselines"] = {
+        baseline.name: metrics_of(y, baseline.fit(train).predict(samples), data.task)
+        for baseline in make_baselines(train, data.cells, data.task)
+        if baseline.name in arguments.baselines
+    }
     file.write_text(json.dumps(found, indent=1) + "\n")
     return found
 
@@ -100,7 +105,7 @@ def one(arguments: argparse.Namespace, split: str, out: Path) -> dict[str, Any]:
 def table_of(folds: list[dict[str, Any]]) -> pd.DataFrame:
     """One row per model: mean and standard deviation over folds."""
     rows = {}
-    for name in [*(key for key in folds[0] if key.startswith(("seed", "ensemble"))), *folds[0].get("baselines", {})]:
+    for name in [*(key for key in folds[0] if key.startswith(("seed", "ensemble"))), *folds[0]["baselines"]]:
         found = pd.DataFrame([fold.get(name) or fold["baselines"][name] for fold in folds])
         rows[name] = {c: f"{found[c].mean():.3f} ± {found[c].std(ddof=0):.3f}" for c in found}
     return pd.DataFrame(rows).T
@@ -116,7 +121,7 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1], help="consecutive")
     parser.add_argument("--recipe", default="synergy-egat")
     parser.add_argument("--options", default="{}", help='JSON on top of the recipe: {"model": {"channels": 64}}')
-    parser.add_argument("--baselines", type=int, default=1, help="0 trains the network alone")
+    parser.add_argument("--baselines", nargs="*", default=["additive_ridge", "one_hot_forest"], help="their names")
     parser.add_argument("--out", type=Path, default=Path("runs/synergy-protocols"))
     arguments = parser.parse_args()
     for protocol in arguments.protocols:
