@@ -7,7 +7,6 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from geoattn.domains.molecules.fingerprints import NUM_BITS
 from geoattn.domains.synergy.featurize import DrugBatch
 from geoattn.errors import InputError, nearest_hint
 from geoattn.kernels import Neighborhood, segment_reduce, segment_softmax
@@ -45,6 +44,7 @@ class DrugEncoder(nn.Module):
         self,
         num_motifs: int,
         num_drugs: int,
+        num_bits: int,
         atom_channels: int,
         bond_channels: int,
         channels: int,
@@ -69,7 +69,7 @@ class DrugEncoder(nn.Module):
         self.structure = nn.Sequential(
             nn.Linear(4 * channels, channels), nn.SiLU(), nn.Dropout(dropout), nn.Linear(channels, channels)
         )
-        self.fingerprint = nn.Sequential(nn.Dropout(input_dropout), nn.Linear(NUM_BITS, channels))
+        self.fingerprint = nn.Sequential(nn.Dropout(input_dropout), nn.Linear(num_bits, channels))
         self.identity = nn.Embedding(num_drugs, channels)
         for embedding in (self.code, self.identity):
             nn.init.normal_(embedding.weight, std=0.3)

@@ -35,6 +35,7 @@ class SynergyEGAT(nn.Module):
         num_genes: G, width of the expression.
         num_motifs: codes of motifs, with that of unknown ones; see `geoattn.domains.synergy.featurize.sizes`.
         num_drugs: identities, with that of unknown ones.
+        num_bits: width of the fingerprint.
         atom_channels, bond_channels: widths of ``x`` and ``edge_attr`` of a `DrugBatch`.
         channels: C, width of everything; divisible by ``num_heads``.
         num_heads: of the attention over atoms and over motifs.
@@ -74,6 +75,7 @@ class SynergyEGAT(nn.Module):
         num_genes: int,
         num_motifs: int,
         num_drugs: int,
+        num_bits: int,
         atom_channels: int,
         bond_channels: int,
         channels: int = 128,
@@ -91,6 +93,7 @@ class SynergyEGAT(nn.Module):
             num_genes=num_genes,
             num_motifs=num_motifs,
             num_drugs=num_drugs,
+            num_bits=num_bits,
             atom_channels=atom_channels,
             bond_channels=bond_channels,
             channels=channels,
@@ -107,6 +110,7 @@ class SynergyEGAT(nn.Module):
         self.drug = DrugEncoder(
             num_motifs,
             num_drugs,
+            num_bits,
             atom_channels,
             bond_channels,
             channels,

@@ -16,7 +16,7 @@ from torch import Tensor
 from geoattn._optional import require
 from geoattn.domains.molecules.conformers import embed
 from geoattn.domains.molecules.features import AtomMode, atom_features, atom_width, bond_features, bond_width
-from geoattn.domains.molecules.fingerprints import NUM_BITS, molecules_of, morgan_counts
+from geoattn.domains.molecules.fingerprints import molecules_of, morgan_counts
 from geoattn.domains.molecules.parallel import available_cores
 from geoattn.domains.molecules.records import RecordError
 from geoattn.domains.synergy.motifs import MotifVocabulary, Scheme, motif_graph
@@ -49,7 +49,7 @@ class DrugBatch:
         motif_edge_index: ``[2, E']`` motifs that touch, in both directions, sorted by target.
         motif_ptr: ``[D + 1]`` where the motifs of each drug begin.
         member: ``[2, K]`` atom ``member[0, k]`` belongs to motif ``member[1, k]``, sorted by motif.
-        fingerprint: ``[D, 2048]`` log(1 + Morgan counts); 0 where all training drugs have the same count.
+        fingerprint: ``[D, B]`` log(1 + Morgan counts) of the B bits that differ among the training drugs.
         identity: ``[D]`` 1 + number of the training drug, 0 for a drug that training has not seen.
     """
 
@@ -119,10 +119,11 @@ def make_preprocess(
 
 
 def sizes(preprocess: dict[str, Any]) -> dict[str, int]:
-    """What a model has to know of the features: num_motifs, num_drugs, atom_channels, bond_channels."""
+    """What a model has to know of the features: num_motifs, num_drugs, num_bits, atom_channels, bond_channels."""
     return {
         "num_motifs": len(preprocess["motifs"]["keys"]) + 1,
         "num_drugs": len(preprocess["drugs"]) + 1,
+        "num_bits": len(preprocess["bits"]),
         "atom_channels": atom_width(preprocess["atom_mode"]),
         "bond_channels": bond_width(preprocess["atom_mode"]) + 1,
     }
@@ -165,7 +166,6 @@ class DrugFeaturizer:
         self.preprocess, self.processes = preprocess, processes
         self.vocabulary = MotifVocabulary.from_json(preprocess["motifs"])
         self._number = {identity: 1 + i for i, identity in enumerate(preprocess["drugs"])}
-        self._varies = np.isin(np.arange(NUM_BITS), preprocess["bits"])
         self._positions = _POSITIONS.setdefault(preprocess["seed"], {}) if preprocess["positions"] else {}
         self._known: dict[Drug, dict[str, np.ndarray]] = {}
 
@@ -216,7 +216,7 @@ class DrugFeaturizer:
             "motif": self.vocabulary.encode(motifs),
             "motif_edge_index": motifs.edge_index,
             "member": np.stack([motifs.atom, motifs.motif]),
-            "fingerprint": np.log1p(morgan_counts([mol])) * self._varies,
+            "fingerprint": np.log1p(morgan_counts([mol])[:, self.preprocess["bits"]]),
             "identity": np.array([self._number.get(drug.identity, 0)], np.int64),
         }
 
@@ -260,7 +260,7 @@ def _together(parts: list[dict[str, np.ndarray]], preprocess: dict[str, Any]) ->
         "motif": np.zeros(0, np.int64),
         "motif_edge_index": np.zeros((2, 0), np.int64),
         "member": np.zeros((2, 0), np.int64),
-        "fingerprint": np.zeros((0, NUM_BITS), np.float32),
+        "fingerprint": np.zeros((0, len(preprocess["bits"])), np.float32),
         "identity": np.zeros(0, np.int64),
     }
     atoms = np.cumsum([0, *(len(part["x"]) for part in parts)])
