@@ -1,6 +1,6 @@
 """What reading more of a receptor, or the peptide otherwise, is worth: one fold, one seed, a short training each.
 
-    python benchmarks/tcr_ablation.py tcr_split.csv [--models titan-masked titan] [--epochs 8]
+    python benchmarks/tcr_ablation.py tcr_split.csv [--models titan-masked titan] [--chains cdr3 full] [--epochs 8]
 
 CDR3 or the full chain, the epitope as amino acids, SMILES or graph, both networks (TITAN a small one, its lengths those
 of the data). Beside ROC AUC over all pairs and the mean over epitopes stands the gap to the same network without the
@@ -54,15 +54,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("file", type=Path)
     parser.add_argument("--models", nargs="+", default=list(MODELS), choices=list(MODELS))
+    parser.add_argument("--chains", nargs="+", default=["cdr3", "full"], choices=["cdr3", "full"])
     parser.add_argument("--epochs", type=int, default=8)
     parser.add_argument("--out", type=Path, default=Path("runs/tcr-ablation"))
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
     rows = []
-    for name, epitope, chain in itertools.product(arguments.models, ("aa", "graph", "smiles"), ("cdr3", "full")):
+    for name, epitope, chain in itertools.product(arguments.models, ("aa", "graph", "smiles"), arguments.chains):
         rows.append(one(arguments.file, name, chain, epitope, arguments.epochs, arguments.out))
         print(pd.DataFrame(rows).to_string(index=False, float_format=lambda value: f"{value:.4g}"), flush=True)
-    (arguments.out / f"{'-'.join(arguments.models)}.json").write_text(json.dumps(rows, indent=1) + "\n")
+    (arguments.out / f"{'-'.join([*arguments.models, *arguments.chains])}.json").write_text(
+        json.dumps(rows, indent=1) + "\n"
+    )
 
 
 if __name__ == "__main__":
