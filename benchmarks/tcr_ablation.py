@@ -20,7 +20,7 @@ from geoattn.tasks._tcr_fit import EPITOPE_ONLY
 
 MODELS: dict[str, dict[str, Any]] = {
     "titan-masked": {"channels": 96},
-    "titan": {"filters": 16, "attention_channels": 32, "head": [256, 128], "dropout": 0.2, "learning_rate": 1e-3},
+    "titan": {"filters": 16, "attention_channels": 32, "dropout": 0.2, "learning_rate": 1e-3},
 }
 
 

@@ -305,6 +305,7 @@ def _train_one(
         trainer = make_trainer(config["trainer"], callbacks, folder.path)
         torch.manual_seed(seed)
         module = make_module()
+        keeper.keep_last = getattr(module, "keep", "best") == "last"
         data.seed = seed
         try:
             trainer.fit(module, data, ckpt_path=str(checkpoint) if checkpoint.exists() else None, weights_only=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from typing import Any
+from typing import Any, Literal
 
 import lightning
 import numpy as np
@@ -50,6 +50,8 @@ class SynergyModule(lightning.LightningModule):
         weight_decay: of AdamW.
         warmup: share of the training in which the learning rate rises; afterwards it falls as a half cosine.
         ema_decay: of the moving average of the weights; 0 keeps the last weights.
+        keep: best keeps the weights of the lowest validation loss; last those of the end, where the validation part is
+            too small to choose by: a few drugs or tissues.
     """
 
     def __init__(
@@ -69,6 +71,7 @@ class SynergyModule(lightning.LightningModule):
         weight_decay: float = 1e-2,
         warmup: float = 0.1,
         ema_decay: float = 0.99,
+        keep: Literal["best", "last"] = "best",
     ) -> None:
         super().__init__()
         check_ranges(
@@ -82,7 +85,7 @@ class SynergyModule(lightning.LightningModule):
         )
         read_drugs(data, positions=positions)
         self.learning_rate, self.weight_decay = learning_rate, weight_decay
-        self.warmup, self.ema_decay = warmup, ema_decay
+        self.warmup, self.ema_decay, self.keep = warmup, ema_decay, keep
         self.task = data.task
         self.mean, self.sd = data.preprocess["target"]["mean"], data.preprocess["target"]["sd"]
         self.score_weight = score_weight if data.positive is not None else 0.0

@@ -38,6 +38,7 @@ class TCRModule(lightning.LightningModule):
         num_heads: heads of the attention.
         num_layers: titan-masked: layers of graph attention over the epitope's atoms, for graph.
         filters: titan: channels of each convolution.
+        attention_channels: titan: width in which the attention compares.
         dropout: share of values dropped in training.
         receptor: false leaves the receptor out: what such a network scores needs no receptor to be scored.
         learning_rate: of AdamW, at its highest.
@@ -56,6 +57,7 @@ class TCRModule(lightning.LightningModule):
         num_heads: int = 4,
         num_layers: int = 2,
         filters: int = 512,
+        attention_channels: int = 256,
         dropout: float = 0.3,
         receptor: bool = True,
         learning_rate: float = 2e-3,
@@ -79,7 +81,7 @@ class TCRModule(lightning.LightningModule):
             lengths = {
                 f"{side}_length": longest[key] + STOP for side, key in (("receptor", "tcr"), ("epitope", "epitope"))
             }
-            self.network = Titan(**widths, **lengths, filters=filters)
+            self.network = Titan(**widths, **lengths, filters=filters, attention_channels=attention_channels)
         else:
             self.network = TitanMasked(**widths, tcr=data.preprocess["tcr"], channels=channels, num_layers=num_layers)
         self.averaged = copy.deepcopy(self.network).requires_grad_(False).eval()

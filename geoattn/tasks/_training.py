@@ -131,7 +131,7 @@ class EpochSeed(Callback):
 class Keeper(Checkpoint):
     """One file that holds all it takes to go on: the state of training, the best weights so far, and the history.
 
-    Best is by ``valid_loss``, never by the test part. Since it is one file, written whole, a run that is killed at any
+    Best is by ``valid_loss``, never by the test part; with ``keep_last`` each epoch is better than the one before. Since it is one file, written whole, a run that is killed at any
     moment goes on from an earlier epoch and repeats exactly what it did.
 
     Args:
@@ -140,6 +140,7 @@ class Keeper(Checkpoint):
         on_save: called when the checkpoint was written.
 
     Attributes:
+        keep_last: keep the weights of the last epoch instead of the best.
         best_epoch, best_loss, best_weights: of the lowest ``valid_loss``; epochs count from 1.
         history: one mapping per epoch: what was logged, ``epoch`` and ``seconds``.
     """
@@ -151,6 +152,7 @@ class Keeper(Checkpoint):
         on_save: Callable[[], None] = lambda: None,
     ) -> None:
         self.path, self.weights_of, self.on_save = path, weights_of, on_save
+        self.keep_last = False
         self.best_epoch, self.best_loss = 0, math.inf
         self.best_weights: dict[str, torch.Tensor] = {}
         self.history: list[dict[str, float]] = []
@@ -188,7 +190,7 @@ class Keeper(Checkpoint):
         if not self._validated:  # what is still there is of an earlier epoch
             logged = {name: value for name, value in logged.items() if not name.startswith("valid_")}
         self.history.append({"epoch": epoch, **logged, "seconds": time.monotonic() - self._epoch_began})
-        if logged.get("valid_loss", math.inf) < self.best_loss:
+        if logged.get("valid_loss", math.inf) < (math.inf if self.keep_last else self.best_loss):
             self.best_epoch, self.best_loss = epoch, logged["valid_loss"]
             weights = self.weights_of(pl_module).state_dict()
             self.best_weights = {name: tensor.detach().cpu().clone() for name, tensor in weights.items()}
