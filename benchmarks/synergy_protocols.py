@@ -7,8 +7,8 @@
 DeepDDS set, classification (Loewe score of at least 10 against at most 0, repeats merged): ``random`` and
 ``combination`` (published folds), ``drug`` (every pair with a drug of a block is test) and ``tissue`` (each in turn is
 test). O'Neil's screen, regression: ``oneil`` (published folds, new pairs). The validation part is cut out of the
-training folds as far from the rest as the test part is (``drug``: new pairs of known drugs); it alone decides about the
-epoch. For each protocol mean and
+training folds as far from the rest as the test part is (``drug``: new pairs of known drugs) and decides nothing: all
+epochs of the recipe are trained. For each protocol mean and
 standard deviation over folds are printed: of the seeds, of their mean (ensemble) and of the baselines. Finished folds
 are kept in --out and not computed again.
 """
