@@ -131,8 +131,8 @@ class EpochSeed(Callback):
 class Keeper(Checkpoint):
     """One file that holds all it takes to go on: the state of training, the best weights so far, and the history.
 
-    Best is by ``valid_loss``, never by the test part; with ``keep_last`` it is the last epoch. Since it is one file, written whole, a run that is killed at any
-    moment goes on from an earlier epoch and repeats exactly what it did.
+    Best is by ``valid_loss``, never by the test part; with ``keep_last`` it is the last epoch. Since it is one file,
+    written whole, a run that is killed at any moment goes on from an earlier epoch and repeats exactly what it did.
 
     Args:
         path: the checkpoint.
