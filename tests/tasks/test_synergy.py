@@ -14,11 +14,11 @@ pytest.importorskip("rdkit", reason="needs geoattn[synergy]")
 
 from geoattn.cli import main
 from geoattn.domains.ensemble import Ensemble
-from geoattn.domains.synergy import baselines
+from geoattn.domains.synergy import baselines, featurize
 from geoattn.domains.synergy import demo as demo_data
 from geoattn.errors import InputError
 from geoattn.hub import from_pretrained
-from geoattn.tasks import _synergy_fit, _synergy_predict, _synergy_screen, synergy
+from geoattn.tasks import _synergy_fit, _synergy_predict, _synergy_report, _synergy_screen, synergy
 from geoattn.tasks._parser import UsageError, expand_arguments, merged, recipe_names, recipe_path
 from geoattn.tasks._synergy_fit import fit_parser
 from geoattn.tasks._synergy_predict import predict_file
@@ -38,6 +38,7 @@ SMILES = {
     "acid": "CCC(=O)O", "indole": "c1ccc2[nH]ccc2c1",
 }  # fmt: skip
 CELLS = [f"LINE-{i}" for i in range(4)]
+BLANK = '<svg xmlns="http://www.w3.org/2000/svg"></svg>'
 SMALL = {
     "data": {"split": "random", "val_fraction": 0.2, "test_fraction": 0.2, "batch_size": 32},
     "model": {"channels": 8, "num_heads": 2, "num_layers": 1, "positions": False},
@@ -91,6 +92,22 @@ def few_trees():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(baselines, "_forest", lambda task, num_trees, seed: original(task, 10, seed))
         yield
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_process():
+    """Conformers of ten drugs are found sooner than worker processes start; these are tested elsewhere."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(featurize, "available_cores", lambda: 1)
+        yield
+
+
+@pytest.fixture(autouse=True)
+def few_pictures(monkeypatch):
+    """Drawing takes most of a short run: the runs of the module's fixtures draw, those within a test do not."""
+    for name in ("bars", "calibration", "coverage", "parity", "precision_recall", "residuals", "roc"):
+        monkeypatch.setattr(_synergy_report, name, lambda *arguments, **options: BLANK)
+    monkeypatch.setattr("geoattn.report.page.figure_svg", lambda figure: BLANK)
 
 
 @pytest.fixture(scope="module")
