@@ -45,6 +45,7 @@ class SynergyModule(lightning.LightningModule):
         input_dropout: share of fingerprint and expression dropped in training.
         identity_dropout: share of drugs whose identity is hidden in training, so that their molecules are read.
         molecule_dropout: share of drugs whose molecule is hidden in training; 1 reads names alone, a baseline.
+        cell_dropout: share of cell lines that are hidden in training, so that tens of them are not learned by heart.
         score_weight: labels that were made of scores: weight of the loss of the scores; 0 learns labels alone.
         learning_rate: of AdamW, at its highest.
         weight_decay: of AdamW.
@@ -66,6 +67,7 @@ class SynergyModule(lightning.LightningModule):
         input_dropout: float = 0.2,
         identity_dropout: float = 0.3,
         molecule_dropout: float = 0.3,
+        cell_dropout: float = 0.0,
         score_weight: float = 0.5,
         learning_rate: float = 1e-3,
         weight_decay: float = 1e-2,
@@ -79,6 +81,7 @@ class SynergyModule(lightning.LightningModule):
             input_dropout=(input_dropout, 0, 1),
             identity_dropout=(identity_dropout, 0, 1.0000001),
             molecule_dropout=(molecule_dropout, 0, 1.0000001),
+            cell_dropout=(cell_dropout, 0, 1),
             warmup=(warmup, 0, 1),
             ema_decay=(ema_decay, 0, 1),
             score_weight=(score_weight, 0, 1000),
@@ -100,6 +103,7 @@ class SynergyModule(lightning.LightningModule):
             input_dropout=input_dropout,
             identity_dropout=identity_dropout,
             molecule_dropout=molecule_dropout,
+            cell_dropout=cell_dropout,
             num_outputs=2 if self.score_weight else 1,
         )
         self.averaged = copy.deepcopy(self.network).requires_grad_(False).eval()

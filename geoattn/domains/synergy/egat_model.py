@@ -44,6 +44,8 @@ class SynergyEGAT(nn.Module):
         dropout: inside.
         input_dropout: on fingerprint and expression.
         molecule_dropout: how often a drug is known by its identity alone in training; 1 for a model of names.
+        cell_dropout: how often a cell line is taken for an unknown one in training, so that the network does not learn
+            tens of cell lines by heart.
         num_outputs: 2 for a classifier that learns the scores behind the labels too.
         identity_dropout: how often a drug is taken for an unknown one in training; 1 for a model without identities.
 
@@ -86,6 +88,7 @@ class SynergyEGAT(nn.Module):
         input_dropout: float = 0.2,
         identity_dropout: float = 0.3,
         molecule_dropout: float = 0.3,
+        cell_dropout: float = 0.0,
         num_outputs: int = 1,
     ) -> None:
         super().__init__()
@@ -104,9 +107,10 @@ class SynergyEGAT(nn.Module):
             input_dropout=input_dropout,
             identity_dropout=identity_dropout,
             molecule_dropout=molecule_dropout,
+            cell_dropout=cell_dropout,
             num_outputs=num_outputs,
         )
-        self.num_genes = num_genes
+        self.num_genes, self.cell_dropout = num_genes, cell_dropout
         self.drug = DrugEncoder(
             num_motifs,
             num_drugs,
@@ -130,6 +134,7 @@ class SynergyEGAT(nn.Module):
             nn.Linear(channels, channels),
             nn.LayerNorm(channels),
         )
+        self.unknown_cell = nn.Parameter(torch.zeros(channels)) if cell_dropout else None
         self.meeting = nn.Sequential(
             nn.Linear(2 * channels, 2 * channels), nn.SiLU(), nn.Dropout(dropout), nn.Linear(2 * channels, channels)
         )
@@ -167,7 +172,11 @@ class SynergyEGAT(nn.Module):
         """
         if cells.ndim != 2 or cells.shape[1] != self.num_genes:
             raise ShapeError("cells", f"shape {tuple(cells.shape)}", f"[C', num_genes = {self.num_genes}]")
-        return self.cell(cells)
+        found = self.cell(cells)
+        if not self.training or self.unknown_cell is None:
+            return found
+        hidden = torch.rand(len(found), 1, device=found.device) < self.cell_dropout
+        return torch.where(hidden, self.unknown_cell, found)
 
     def in_cell(self, drug: Tensor, cell: Tensor) -> Tensor:
         """``[K, C]`` what drugs ``[K, C]`` are in cell lines ``[K, C]``."""

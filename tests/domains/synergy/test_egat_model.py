@@ -223,6 +223,16 @@ def test_a_model_of_names_reads_no_molecule():
     assert same.any() and not same.all()
 
 
+@torch.no_grad()
+def test_cell_lines_are_hidden_in_training():
+    batch = batch_of()
+    model = make(dropout=0.0, input_dropout=0.0, cell_dropout=0.5)
+    cells = batch.cells.repeat(20, 1)
+    drawn, known = model.train().encode_cells(cells), model.eval().encode_cells(cells)
+    hidden, seen = (drawn == model.unknown_cell).all(1), (drawn - known).abs().amax(1) < 1e-10
+    assert (hidden ^ seen).all() and hidden.any() and seen.any()
+
+
 @pytest.mark.parametrize("encoder", ENCODERS)
 @torch.no_grad()
 def test_attention_of_each_drug(encoder):
