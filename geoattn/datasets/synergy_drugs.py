@@ -71,7 +71,7 @@ class DrugTable:
         return self._checked(smiles_column, name, smiles, smiles_column)
 
     def all(self, rejections: Rejections) -> list[Drug]:
-        """Every drug of the file, in its order; of several names of one molecule the first."""
+        """Every drug of the file, in its order; of several names of a molecule, not of its isomers, the first."""
         found: dict[str, Drug] = {}
         for name, smiles in self._smiles.items():
             file, _, line = self._place[name].rpartition(":")
@@ -80,7 +80,7 @@ class DrugTable:
             except RecordError as error:
                 rejections.add(file, int(line), error)
                 continue
-            first = found.setdefault(drug.identity, drug)
+            first = found.setdefault(drug.molecule, drug)
             if first is not drug:
                 self._repeats.append(f"{name!r} is {first.name!r}")
         return list(found.values())
@@ -90,14 +90,15 @@ class DrugTable:
         """What was done to the SMILES of drugs that were used, for a report."""
         notes = []
         if self._salts:
-            notes.append(
-                f"Of {len(self._salts)} salts or mixtures the largest fragment was kept: {_listed(self._salts)}."
-            )
+            what = "1 salt or mixture" if len(self._salts) == 1 else f"{len(self._salts)} salts or mixtures"
+            notes.append(f"Of {what} the largest fragment was kept: {_listed(self._salts)}.")
         metal = [drug.name for drug in self._known.values() if isinstance(drug, Drug) and drug.metal]
         if metal:
-            notes.append(f"{len(metal)} drugs are metal complexes, of which all fragments were kept: {_listed(metal)}.")
+            what = "1 drug is a metal complex" if len(metal) == 1 else f"{len(metal)} drugs are metal complexes"
+            notes.append(f"{what}, of which all fragments were kept: {_listed(metal)}.")
         if self._repeats:
-            notes.append(f"{len(self._repeats)} names stand for a molecule of another name: {_listed(self._repeats)}.")
+            what = "1 name stands" if len(self._repeats) == 1 else f"{len(self._repeats)} names stand"
+            notes.append(f"{what} for a molecule of another name: {_listed(self._repeats)}.")
         return [*notes, *self.names.notes]
 
     def _checked(self, column: str, name: str, smiles: str, place: str) -> Drug:

@@ -15,6 +15,8 @@ from geoattn.domains.synergy.records import Combination
 
 ENOUGH = 10
 """Repeated measurements from which their correlation is told."""
+EXAMPLES = 3
+"""Repeats that a note names."""
 
 
 def merged(
@@ -22,18 +24,18 @@ def merged(
 ) -> list[Combination]:
     """One of the samples of each unordered pair in a cell line, with the mean score or the label of the majority.
 
-    Drugs are the same if their molecules are; the first sample of each gives id, order and line. Samples with as many
-    labels of one kind as of the other are rejected.
+    Drugs are the same if their molecules are, stereoisomers are not; the first sample of each gives id, order and line.
+    Samples with as many labels of one kind as of the other are rejected.
 
     Args:
         samples: with scores.
         labels: scores are labels.
         rejections: gets the contradictory ones.
-        notes: gets what was merged, and how well repeated scores agree: no model can be expected to do better.
+        notes: gets what was merged, and how well repeated scores agree where they differ: copies are no measurements.
     """
     groups: dict[tuple[tuple[str, str], str], list[Combination]] = {}
     for sample in samples:
-        groups.setdefault((sample.pair, sample.cell.name), []).append(sample)
+        groups.setdefault((sample.molecules, sample.cell.name), []).append(sample)
     kept = []
     for group in groups.values():
         scores = [sample.score for sample in group if sample.score is not None]
@@ -112,15 +114,30 @@ def _reject(group: Sequence[Combination], rejections: Rejections) -> None:
 
 def _said(repeats: Sequence[Sequence[Combination]], labels: bool) -> str:
     count = sum(map(len, repeats)) - len(repeats)
-    swapped = sum(len({sample.drug_a.identity for sample in group}) > 1 for group in repeats)
-    said = f"{count} rows repeat a pair in a cell line ({swapped} of {len(repeats)} in both orders of the drugs): "
+    swapped = sum(len({sample.drug_a.molecule for sample in group}) > 1 for group in repeats)
+    said = (
+        f"{count} row{' repeats' if count == 1 else 's repeat'} a pair in a cell line ({swapped} of {len(repeats)} in "
+        f"both orders of the drugs), e.g. {_examples(repeats)}: "
+    )
     if labels:
         tied = sum(2 * sum(sample.score or 0.0 for sample in group) == len(group) for group in repeats)
         return f"{said}the majority of their labels was taken; {tied} with as many 1 as 0 were left out."
     said += "the mean of their scores was taken."
-    scores = np.array([[group[0].score, group[1].score] for group in repeats], dtype=np.float64)
-    if len(scores) >= ENOUGH and (np.ptp(scores, axis=0) > 0).all():
-        both = np.vstack([scores, scores[:, ::-1]])  # neither of two measurements is the first
+    scores = [list(dict.fromkeys(sample.score for sample in group)) for group in repeats]
+    differ = np.array([found[:2] for found in scores if len(found) > 1], dtype=np.float64)
+    if len(differ) >= ENOUGH:
+        both = np.vstack([differ, differ[:, ::-1]])  # neither of two measurements is the first
         r = float(np.asarray(np.corrcoef(both.T))[0, 1])
-        said += f" Repeated scores correlate with r = {r:.2f}, which bounds what a model can reach."
+        copies = len(repeats) - len(differ)
+        said += f" Two measurements of a pair agree with r = {r:.2f}"
+        said += f" ({copies} of {len(repeats)} repeat the very same score and do not count)." if copies else "."
     return said
+
+
+def _examples(repeats: Sequence[Sequence[Combination]]) -> str:
+    """Lines and drugs of some repeats, those with two names of one molecule first."""
+    names = [list(dict.fromkeys(d.name for s in group for d in (s.drug_a, s.drug_b))) for group in repeats]
+    order = sorted(range(len(repeats)), key=lambda k: len(names[k]) == 2)[:EXAMPLES]
+    return "; ".join(
+        f"lines {' and '.join(str(sample.line) for sample in repeats[k][:2])} ({', '.join(names[k])})" for k in order
+    )

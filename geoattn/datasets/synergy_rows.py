@@ -49,7 +49,7 @@ class RowReader:
             RecordError: with the column, value and reason.
         """
         drug_a, drug_b = self._drug(row, "a"), self._drug(row, "b")
-        if drug_a.identity == drug_b.identity:
+        if drug_a.molecule == drug_b.molecule:
             same = "the same drug" if drug_a.name == drug_b.name else f"the same molecule as {drug_a.name!r}"
             raise RecordError(self.layout.name["drug_b"], drug_b.name, f"a pair of {same}")
         return Combination(

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from geoattn.datasets.rejections import Rejections
 from geoattn.datasets.synergy import SynergyData, read_chunks
 from geoattn.datasets.synergy_columns import SynergyColumns, find_layout
+from geoattn.datasets.synergy_drugs import DrugTable
 from geoattn.datasets.synergy_expression import read_expression
 from geoattn.datasets.synergy_pairs import labelled, merged
 from geoattn.datasets.synergy_splits import split_combinations
@@ -385,3 +386,37 @@ def test_case_and_spaces_of_a_header_do_not_matter():
     assert [layout.index[role] for role in needed] == [0, 1, 2, 3] and layout.extra == {"cell_line": 2}
     with pytest.raises(InputError, match="columns 'Drug A' and 'drug_a' are the same but.*Choose with --drug-a-column"):
         find_layout(Path("a.csv"), [*header, "drug_a"], SynergyColumns(), needed)
+
+
+def test_stereoisomers_are_two_drugs(tmp_path):
+    """Cis and trans have scores of their own and make a pair; a salt of one of them is the same drug."""
+    isomers = [("cis", r"OC(=O)/C=C\C(=O)O"), ("trans", "OC(=O)/C=C/C(=O)O"), ("salt", r"OC(=O)/C=C\C(=O)O.Cl")]
+    more = [("cis", "drug A", 1.0), ("trans", "drug A", 5.0), ("drug A", "salt", 3.0), ("cis", "trans", 7.0)]
+    rows = pairs()
+    for a, b, score in more:
+        rows.loc[len(rows)] = (a, b, "LINE-0", "tissue 0", score, 0)
+    data = data_of(write(tmp_path, rows, pd.concat([DRUGS, pd.DataFrame(isomers, columns=["name", "smiles"])])))
+    assert data.table["score"].tolist()[-3:] == [2.0, 5.0, 7.0]
+    assert len({sample.pair for sample in data.samples[-3:-1]}) == 1  # which a split keeps together
+    last = len(rows)
+    assert any(
+        "1 row repeats" in note and f"lines {last - 2} and {last} (cis, drug A, salt)" in note for note in data.notes
+    )
+    assert "Of 1 salt or mixture the largest fragment was kept: salt." in data.notes
+    rejected = Rejections("raise")
+    assert [drug.name for drug in DrugTable(tmp_path / "drugs.csv").all(rejected)][-2:] == ["cis", "trans"]
+    write(tmp_path, pd.concat([rows, rows.iloc[-1:].assign(drug_b="salt")]))
+    isomer_drugs = pd.concat([DRUGS, pd.DataFrame(isomers, columns=["name", "smiles"])])
+    isomer_drugs.to_csv(tmp_path / "drugs.csv", index=False)
+    with pytest.raises(InputError, match="drug_b = 'salt': a pair of the same molecule as 'cis'"):
+        data_of(tmp_path)
+
+
+def test_copies_of_a_score_are_no_measurements(tmp_path):
+    rows = pairs()
+    data = data_of(
+        write(tmp_path, pd.concat([rows, rows.iloc[:30], rows.iloc[30:50].assign(score=lambda t: -t["score"])]))
+    )
+    [note] = [note for note in data.notes if "rows repeat" in note]
+    assert "(30 of 50 repeat the very same score and do not count)" in note and "r = -1.00" in note
+    assert "bounds" not in note

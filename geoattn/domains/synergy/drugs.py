@@ -36,7 +36,8 @@ def checked_drug(name: str, smiles: str, column: str = "smiles") -> tuple[Drug, 
     if salt:
         mol = standardize(mol, salts="largest")
     kept = require("rdkit.Chem", "synergy").MolToSmiles(mol) if salt else smiles.strip()
-    return Drug(name, kept, _key(mol), metal), salt
+    key, stereo = _key(mol)
+    return Drug(name, kept, key, metal, stereo), salt
 
 
 def _fragments(mol: Any) -> list[list[str]]:
@@ -50,9 +51,12 @@ def _has_metal(symbols: list[str]) -> bool:
     return any(symbol not in NONMETALS and symbol not in alone for symbol in symbols)
 
 
-def _key(mol: Any) -> str:
-    """First block of the InChIKey; canonical SMILES without stereochemistry where InChI cannot say."""
+def _key(mol: Any) -> tuple[str, str]:
+    """Two blocks of the InChIKey; canonical SMILES without and with stereochemistry where InChI cannot say."""
     chem = require("rdkit.Chem", "synergy")
     with require("rdkit.rdBase", "synergy").BlockLogs():
         key = chem.MolToInchiKey(mol)
-        return key.split("-", 1)[0] if key else chem.MolToSmiles(mol, isomericSmiles=False)
+        if key:
+            skeleton, stereo, _ = key.split("-")
+            return skeleton, stereo
+        return chem.MolToSmiles(mol, isomericSmiles=False), chem.MolToSmiles(mol)

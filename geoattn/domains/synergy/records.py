@@ -16,17 +16,24 @@ class Drug:
         smiles: the largest fragment of a salt; all fragments of a metal complex.
         key: the first block of its InChIKey, which stereoisomers and salts share; empty if nobody asked.
         metal: it holds a metal, so that no force field of organic molecules describes it.
+        stereo: what tells it from its stereoisomers: the second block of its InChIKey; empty if nobody asked.
     """
 
     name: str
     smiles: str
     key: str = ""
     metal: bool = False
+    stereo: str = ""
 
     @property
     def identity(self) -> str:
-        """What two names of one molecule have in common."""
+        """What stereoisomers of one molecule have in common: splits keep them together."""
         return self.key or self.smiles or self.name
+
+    @property
+    def molecule(self) -> str:
+        """What two names of one molecule have in common, and its stereoisomers have not."""
+        return f"{self.identity}-{self.stereo}"
 
 
 @dataclass(frozen=True)
@@ -69,6 +76,12 @@ class Combination:
 
     @property
     def pair(self) -> tuple[str, str]:
-        """The two molecules, in an order that does not depend on that of the row."""
+        """The two identities, in an order that does not depend on that of the row."""
         first, second = sorted((self.drug_a.identity, self.drug_b.identity))
+        return first, second
+
+    @property
+    def molecules(self) -> tuple[str, str]:
+        """The two molecules, in an order that does not depend on that of the row."""
+        first, second = sorted((self.drug_a.molecule, self.drug_b.molecule))
         return first, second

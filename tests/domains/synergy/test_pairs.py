@@ -87,7 +87,7 @@ def test_molecules_and_salts():
     platin, is_salt = checked_drug("carboplatin", "C1CC(C1)(C(=O)O)C(=O)O.[NH2-].[NH2-].[Pt+2]")
     assert platin.metal and not is_salt and "Pt" in platin.smiles
     left, right = (checked_drug("x", text)[0] for text in ("C[C@H](N)C(=O)O", "C[C@@H](N)C(=O)O"))
-    assert left.key == right.key and left.smiles != right.smiles
+    assert left.identity == right.identity and left.molecule != right.molecule and left.smiles != right.smiles
     with pytest.raises(RecordError, match="drug 'x' has no SMILES"):
         checked_drug("x", " ")
     with pytest.raises(RecordError, match="RDKit cannot read it"):
