@@ -52,7 +52,7 @@ def test_file(
         device: cpu, cuda or cuda:1; the GPU if there is one.
         quiet: say nothing but errors; the metrics are printed all the same.
     """
-    folder = RunFolder.at(TASK, out, resume=False) if out is not None else None
+    folder = RunFolder.at(TASK, out, resume=None) if out is not None else None
     loaded = load_model(model, TASK)
     rejections = Rejections(on_error, "systems")
     file = read_for_model(data, loaded, rejections, frames=(frame_in, frame_out), need_targets=True)

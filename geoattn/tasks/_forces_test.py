@@ -62,7 +62,7 @@ def test_forces(
         device: cpu, cuda or cuda:1; the GPU if there is one.
         quiet: say nothing but errors; the metrics are printed all the same.
     """
-    folder = RunFolder.at(TASK, out, resume=False) if out is not None else None
+    folder = RunFolder.at(TASK, out, resume=None) if out is not None else None
     loaded = load_model(model, TASK)
     preprocess = loaded.preprocess
     names = (energy_key or preprocess["energy_key"], forces_key or preprocess["forces_key"])

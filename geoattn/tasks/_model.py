@@ -36,6 +36,22 @@ def default_device() -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
+def checked_device(device: str | torch.device | None) -> str:
+    """The device that was asked for, if this machine has it; the GPU if there is one, for None.
+
+    Raises:
+        InputError: another word, or a GPU that is not there.
+    """
+    if device is None:
+        return default_device()
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    known = ["cpu", *(["cuda"] if count else []), *(f"cuda:{k}" for k in range(count))]
+    if str(device) not in known:
+        has = f"{count} GPU{'s' * (count > 1)} ({', '.join(known[2:])})" if count else "no GPU"
+        raise InputError(f"--device: got {str(device)!r}, expected cpu, cuda or cuda:N; this machine has {has}.")
+    return str(device)
+
+
 @dataclass
 class Symmetry:
     """The symmetry that was measured on a trained model.
@@ -67,9 +83,16 @@ def overlap_text(keys: Sequence[str], known: Mapping[str, Sequence[str]], what: 
         return "It is not written down what this model was trained on."
     seen = {part: set(known[part]) for part in ("train", "valid")}
     counts = {part: sum(key in of_part for key in keys) for part, of_part in seen.items()}
-    text = f"{counts['train']} of {len(keys)} {what} of the file are in the model's training part"
-    text += f", {counts['valid']} in its validation part."
+    text = overlap_counts(counts, len(keys), what)
     return text + (" On those it looks better than it is; see --rows test." if counts["train"] else "")
+
+
+def overlap_counts(counts: Mapping[str, int], total: int, what: str) -> str:
+    """The sentence of `overlap_text` from counts by part."""
+    return (
+        f"{counts['train']} of {total} {what} of the file are in the model's training part, {counts['valid']} in its "
+        "validation part."
+    )
 
 
 def rows_of_test_part(keys: Sequence[str], known: Mapping[str, Sequence[str]], data: str, what: str) -> list[int]:

@@ -74,7 +74,7 @@ def test_file(
         device: cpu, cuda or cuda:1; the GPU if there is one.
         quiet: say nothing but errors; the metrics are printed all the same.
     """
-    folder = RunFolder.at(TASK, out, resume=False) if out is not None else None
+    folder = RunFolder.at(TASK, out, resume=None) if out is not None else None
     loaded = load(model)
     preprocess, targets = loaded.preprocess, loaded.preprocess["targets"]
     columns = Columns(smiles_column or preprocess["smiles_column"], id_column or preprocess["id_column"])

@@ -46,13 +46,13 @@ class RunFolder:
         self.path = path
 
     @classmethod
-    def at(cls, task: str, out: str | os.PathLike[str] | None, *, resume: bool) -> RunFolder:
+    def at(cls, task: str, out: str | os.PathLike[str] | None, *, resume: bool | None) -> RunFolder:
         """Choose the folder and check it; nothing is made yet.
 
         Args:
             task: names the folder where ``out`` is None: ``runs/<task>-<date>-<time>``.
             out: the folder.
-            resume: go on in a folder that has content.
+            resume: go on in a folder that has content; None for a verb that cannot.
 
         Raises:
             InputError: the folder has content and ``resume`` is not set, or it cannot be written to.
@@ -61,10 +61,10 @@ class RunFolder:
         if path.exists() and not path.is_dir():
             raise InputError(f"--out: {path} is a file, expected a folder. Choose another name.")
         if not resume and path.is_dir() and any(not p.name.startswith(TEMPORARY_PREFIX) for p in path.iterdir()):
-            raise InputError(
-                f"--out: {path} exists and is not empty. Add --resume to go on with the run in it, or choose another "
-                "--out; nothing is ever overwritten."
+            advice = (
+                "Choose another" if resume is None else "Add --resume to go on with the run in it, or choose another"
             )
+            raise InputError(f"--out: {path} exists and is not empty. {advice} --out; nothing is ever overwritten.")
         exists = next(parent for parent in [path.absolute(), *path.absolute().parents] if parent.exists())
         if not exists.is_dir() or not os.access(exists, os.W_OK):
             raise InputError(f"--out: {path} cannot be made: no permission to write in {exists}. Choose another --out.")

@@ -19,7 +19,7 @@ from geoattn.domains.tcr.featurize import Featurizer
 from geoattn.domains.tcr.records import Epitope, Pair
 from geoattn.errors import InputError
 from geoattn.hub import Pretrained
-from geoattn.tasks._model import default_device, load_model
+from geoattn.tasks._model import checked_device, load_model
 from geoattn.tasks._parts import Parts, checked_out
 from geoattn.tasks._run import say
 from geoattn.tasks._tcr_evaluate import TASK, predict_pairs, prediction_table
@@ -75,7 +75,7 @@ def predict_file(
         device: cpu, cuda or cuda:1; the GPU if there is one.
         quiet: say nothing but errors.
     """
-    target = checked_out(out)
+    target, device = checked_out(out), checked_device(device)
     if chunk_size < 1:
         raise InputError(f"--chunk-size: got {chunk_size}, expected at least 1.")
     loaded = load(model)
@@ -108,7 +108,7 @@ def predict_file(
     notes: list[str] = []
     unseen: Counter[str] = Counter()
     for chunk in track(chunks, None, f"Predict, chunks of {chunk_size}", show=not quiet):
-        probability, spread = predict_pairs(loaded.model, chunk.pairs, featurizer, device or default_device())
+        probability, spread = predict_pairs(loaded.model, chunk.pairs, featurizer, device)
         table = prediction_table(_with_seen(chunk.table, loaded.preprocess), probability, spread)
         unseen.update(table.loc[~table["epitope_seen"], "epitope"])
         parts.write(chunk.number, table, chunk.rejected)
@@ -149,6 +149,7 @@ def predict_arrays(
         InputError: lists of different length, or a sequence or gene that cannot be used; it names the place.
     """
     loaded = model if isinstance(model, Pretrained) else load(model)
+    device = checked_device(device)
     genes = {name: [""] * len(cdr3) if given is None else given for name, given in (("v", v), ("j", j))}
     for name, values in {"epitope": epitope, **genes}.items():
         if len(values) != len(cdr3):
@@ -166,7 +167,7 @@ def predict_arrays(
         except RecordError as error:
             raise InputError(f"pair {k}: {error}") from error
         pairs.append(pair)
-    probability, spread = predict_pairs(loaded.model, pairs, featurizer, device or default_device())
+    probability, spread = predict_pairs(loaded.model, pairs, featurizer, device)
     table = pd.DataFrame({"cdr3": list(cdr3), "epitope": list(epitope)})
     return prediction_table(_with_seen(table, loaded.preprocess), probability, spread)
 

@@ -18,7 +18,7 @@ from geoattn.domains.tcr.featurize import Featurizer
 from geoattn.domains.tcr.metrics import per_epitope
 from geoattn.domains.tcr.records import Pair
 from geoattn.errors import InputError
-from geoattn.tasks._model import default_device, metrics_text, overlap_text, rows_of_test_part
+from geoattn.tasks._model import checked_device, metrics_text, overlap_text, rows_of_test_part
 from geoattn.tasks._run import RunFolder, command_line, say
 from geoattn.tasks._tcr_evaluate import (
     TASK,
@@ -95,7 +95,8 @@ def test_file(
         device: cpu, cuda or cuda:1; the GPU if there is one.
         quiet: say nothing but errors; the metrics are printed all the same.
     """
-    folder = RunFolder.at(TASK, out, resume=False) if out is not None else None
+    folder = RunFolder.at(TASK, out, resume=None) if out is not None else None
+    device = checked_device(device)
     loaded = load(model)
     columns = TCRColumns(
         tcr=tcr_column,
@@ -122,7 +123,7 @@ def test_file(
         notes.append(unseen_text(unseen))
     for note in notes:
         say(note, quiet=quiet)
-    probability, spread = predict_pairs(loaded.model, pairs, featurizer, device or default_device())
+    probability, spread = predict_pairs(loaded.model, pairs, featurizer, device)
     metrics: dict[str, Any] = {"test": measure(pairs, probability)}
     train = _training_part(file, loaded.split) if rows == "test" else []
     baselines = {

@@ -78,7 +78,7 @@ def demo(out: str | None = None, quiet: bool = False) -> Path:
         The report.
     """
     began = time.monotonic()
-    folder = RunFolder.at(f"{TASK}-demo", out, resume=False).path
+    folder = RunFolder.at(f"{TASK}-demo", out, resume=None).path
     folder.mkdir(parents=True, exist_ok=True)
     say(f"Simulating {sum(DEMO_SIZES)} systems of five charged particles ...", quiet=quiet)
     arrays = nbody_arrays("egnn", DEMO_SIZES, seed=0)

@@ -120,7 +120,7 @@ def demo(out: str | None = None, quiet: bool = False) -> Path:
         The report.
     """
     began = time.monotonic()
-    folder = RunFolder.at(f"{TASK}-demo", out, resume=False).path
+    folder = RunFolder.at(f"{TASK}-demo", out, resume=None).path
     folder.mkdir(parents=True, exist_ok=True)
     table = make_demo_table(DEMO_MOLECULES + DEMO_NEW_MOLECULES)
     file, new = folder / "molecules.csv", folder / "new_molecules.csv"

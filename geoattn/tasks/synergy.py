@@ -100,7 +100,7 @@ def demo(out: str | None = None, quiet: bool = False) -> Path:
         The report.
     """
     began = time.monotonic()
-    folder = RunFolder.at(f"{TASK}-demo", out, resume=False).path
+    folder = RunFolder.at(f"{TASK}-demo", out, resume=None).path
     made = demo_screen(DEMO_CELLS)
     old, new = _demo_parts(made)
     write_demo(folder, old)

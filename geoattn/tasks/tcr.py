@@ -90,7 +90,7 @@ def demo(out: str | None = None, quiet: bool = False) -> Path:
         The report.
     """
     began = time.monotonic()
-    folder = RunFolder.at(f"{TASK}-demo", out, resume=False).path
+    folder = RunFolder.at(f"{TASK}-demo", out, resume=None).path
     folder.mkdir(parents=True, exist_ok=True)
     file, new = folder / "pairs.csv", folder / "new_pairs.csv"
     pairs = demo_pairs(DEMO_RECEPTORS + DEMO_NEW_RECEPTORS)

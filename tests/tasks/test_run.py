@@ -12,6 +12,8 @@ def test_a_folder_with_content_is_refused(tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(InputError, match="exists and is not empty. Add --resume .* or choose another --out"):
         RunFolder.at("molecules", tmp_path, resume=False)
+    with pytest.raises(InputError, match="exists and is not empty. Choose another --out"):
+        RunFolder.at("molecules", tmp_path, resume=None)
     assert RunFolder.at("molecules", tmp_path, resume=True).path == tmp_path
 
 
