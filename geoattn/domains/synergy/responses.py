@@ -22,6 +22,8 @@ from geoattn.errors import InputError, nearest_hint
 
 ResponseScale = Literal["inhibition", "inhibition_percent", "viability", "viability_percent"]
 RESPONSE_SCALES = ("inhibition", "inhibition_percent", "viability", "viability_percent")
+ENOUGH = 5
+"""Series of doses that tell whether inhibition grows with dose."""
 FARTHEST = 3.0
 """A fraction beyond this in size is no fraction; noise of real assays goes below 0 and beyond 1, but not so far."""
 
@@ -114,6 +116,7 @@ def excess(rows: Iterable[Response], scale: ResponseScale) -> tuple[list[Excess]
     single: dict[tuple[str, str, str, float], list[float]] = {}
     both: dict[tuple[str, str, str, str], dict[tuple[float, float], list[float]]] = {}
     first: dict[tuple[str, str, str, str], Response] = {}
+    without_drug: list[float] = []
     for row, fraction in zip(rows, fractions.tolist(), strict=True):
         if row.dose_a > 0 and row.dose_b > 0:
             swap = row.drug_a > row.drug_b
@@ -125,8 +128,11 @@ def excess(rows: Iterable[Response], scale: ResponseScale) -> tuple[list[Excess]
         elif row.dose_a > 0 or row.dose_b > 0:
             drug, dose = (row.drug_a, row.dose_a) if row.dose_a > 0 else (row.drug_b, row.dose_b)
             single.setdefault((row.block, row.cell, drug, dose), []).append(fraction)
+        else:
+            without_drug.append(fraction)
     if not both:
         raise InputError("responses: no row has a dose of both drugs.")
+    _check_without_drug(without_drug, scale)
     _check_direction(single, scale)
     alone = {key: float(np.mean(found)) for key, found in single.items()}
     scores: list[Excess] = []
@@ -165,14 +171,47 @@ def _alone(alone: Mapping[tuple[str, str, str, float], float], key: tuple[str, s
     return alone[key]
 
 
+def direction_note(rows: Iterable[Response], scale: ResponseScale) -> str:
+    """What to say where nothing in the rows tells inhibition from viability; empty where `excess` could check it."""
+    doses: dict[tuple[str, str, str], set[float]] = {}
+    for row in rows:
+        if row.dose_a == row.dose_b == 0:
+            return ""
+        if row.dose_a == 0 or row.dose_b == 0:
+            drug, dose = (row.drug_a, row.dose_a) if row.dose_a > 0 else (row.drug_b, row.dose_b)
+            doses.setdefault((row.block, row.cell, drug), set()).add(dose)
+    if sum(len(found) > 1 for found in doses.values()) >= ENOUGH:
+        return ""
+    return (
+        f"That the responses are {scale}, not {_other(scale)}, could not be checked: there is no well without drug, "
+        f"and there are fewer than {ENOUGH} drugs alone at several doses. The wrong one turns the scores around."
+    )
+
+
+def _other(scale: str) -> str:
+    """viability for inhibition, and the other way round, on the same scale."""
+    if scale.startswith("viability"):
+        return scale.replace("viability", "inhibition")
+    return scale.replace("inhibition", "viability")
+
+
+def _check_without_drug(fractions: Sequence[float], scale: str) -> None:
+    """Wells without drug are inhibited by nothing: a median near 1 is viability that is called inhibition."""
+    if fractions and np.median(fractions) > 0.5:
+        raise InputError(
+            f"response_scale={scale}: in {len(fractions)} wells without drug (both doses 0) the median inhibition "
+            f"would be {100 * float(np.median(fractions)):.0f} %. Is it {_other(scale)}?"
+        )
+
+
 def _check_direction(single: Mapping[tuple[str, str, str, float], Sequence[float]], scale: str) -> None:
     """Inhibition grows with dose in most drugs; where it shrinks in most, the table holds the other of the two."""
     curves: dict[tuple[str, str, str], list[tuple[float, float]]] = {}
     for (block, cell, drug, dose), values in single.items():
         curves.setdefault((block, cell, drug), []).append((dose, float(np.mean(values))))
     rises = [max(curve)[1] - min(curve)[1] for curve in curves.values() if len(curve) > 1]
-    if len(rises) >= 5 and np.mean(np.array(rises) < 0) > 0.8:
-        other = scale.replace("viability", "x").replace("inhibition", "viability").replace("x", "inhibition")
+    if len(rises) >= ENOUGH and np.mean(np.array(rises) < 0) > 0.8:
+        other = _other(scale)
         raise InputError(
             f"response_scale={scale}: in {sum(r < 0 for r in rises)} of {len(rises)} dose series inhibition would "
             f"shrink from the lowest dose to the highest. Is it {other}?"

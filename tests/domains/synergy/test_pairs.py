@@ -83,7 +83,12 @@ def test_molecules_and_salts():
     salt, is_salt = checked_drug("x", "C[N+](C)(C)CC(=O)[O-].Cl")
     assert is_salt and "Cl" not in salt.smiles and salt.key == checked_drug("y", "C[N+](C)(C)CC(=O)[O-]")[0].key
     sodium, _ = checked_drug("x", "CC(=O)[O-].[Na+]")
-    assert not sodium.metal and sodium.smiles == "CC(=O)[O-]"
+    assert not sodium.metal and sodium.smiles == "CC(=O)O"
+    covalent, is_salt = checked_drug("x", "CC(=O)O[Na]")
+    assert is_salt and not covalent.metal and covalent.smiles == "CC(=O)O" and covalent.key == sodium.key
+    assert checked_drug("x", "CC[NH3+].[Cl-]")[0].smiles == "CCN"
+    assert checked_drug("x", "C[N+](C)(C)CCO.[Cl-]")[0].smiles == "C[N+](C)(C)CCO"
+    assert not checked_drug("arsenic trioxide", "O=[As]O[As]=O")[1]
     platin, is_salt = checked_drug("carboplatin", "C1CC(C1)(C(=O)O)C(=O)O.[NH2-].[NH2-].[Pt+2]")
     assert platin.metal and not is_salt and "Pt" in platin.smiles
     left, right = (checked_drug("x", text)[0] for text in ("C[C@H](N)C(=O)O", "C[C@@H](N)C(=O)O"))
@@ -92,6 +97,17 @@ def test_molecules_and_salts():
         checked_drug("x", " ")
     with pytest.raises(RecordError, match="RDKit cannot read it"):
         checked_drug("x", "C1CC")
+    with pytest.raises(RecordError, match="wildcard atom"):
+        checked_drug("x", "*CCO")
+
+
+@pytest.mark.parametrize(
+    ("smiles", "left"),
+    [("[Li+].[Li+].[O-]C(=O)[O-]", "O=C"), ("[Na+].[Cl-]", "Cl"), ("[Li+]", "Li"), ("NN.OS(=O)(=O)O", "O=S")],
+)
+def test_what_leaves_no_drug_is_refused(smiles, left):
+    with pytest.raises(RecordError, match=f"of drug 'x' nothing but \\W*{left}.* is left"):
+        checked_drug("x", smiles)
 
 
 @given(st.lists(st.integers(0, 59), min_size=1, max_size=12))

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from geoattn.domains.synergy.responses import Response, excess, inhibition
+from geoattn.domains.synergy.responses import Response, direction_note, excess, inhibition
 from geoattn.errors import InputError
 
 FRACTION = st.floats(0, 1)
@@ -80,6 +80,17 @@ def test_viability_that_is_called_inhibition():
     with pytest.raises(InputError, match="Is it viability?"):
         excess(rows, "inhibition")
     assert excess(rows, "viability")[0]
+
+
+def test_wells_without_drug_tell_the_direction():
+    rows = wells(0.8, 0.9, 0.3)
+    assert "inhibition, not viability, could not be checked" in direction_note(rows, "inhibition")
+    rows.append(Response("A", "B", "L", 0.0, 0.0, 1.02))
+    assert direction_note(rows, "viability") == "" and excess(rows, "viability")[0]
+    with pytest.raises(InputError, match="1 wells without drug .* median inhibition would be 102 %. Is it viability?"):
+        excess(rows, "inhibition")
+    series = [Response(f"D{i}", "", "L", dose, 0.0, dose / 10) for i in range(5) for dose in (1.0, 9.0)]
+    assert direction_note([*wells(0.2, 0.1, 0.3), *series], "inhibition") == ""
 
 
 def test_no_row_with_both_drugs():
