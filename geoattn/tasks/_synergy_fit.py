@@ -43,7 +43,7 @@ from geoattn.tasks._synergy_evaluate import (
     prediction_table,
 )
 from geoattn.tasks._synergy_module import SynergyModule
-from geoattn.tasks._synergy_report import Findings, write_fit_report
+from geoattn.tasks._synergy_report import Findings, known_text, write_fit_report
 from geoattn.tasks._training import make_trainer
 
 FILES = ("file", "expression", "drugs")
@@ -145,6 +145,8 @@ def fit_config(options: Mapping[str, Any], command: str) -> Run:
         quiet=quiet,
     )
     run = _finish(folder, config, data, trained, command, split, quiet)
+    known = known_text(data.part("test"), data.preprocess)
+    say(f"\nTest part of the split {data.split_spec}: {known}.", quiet=quiet)
     announce(run, quiet)
     return run
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,23 +13,64 @@ from geoattn.datasets.progress import track
 from geoattn.datasets.rejections import OnError
 from geoattn.datasets.synergy import read_chunks
 from geoattn.datasets.synergy_columns import SynergyColumns
+from geoattn.datasets.synergy_frames import expression_of
 from geoattn.domains.records import RecordError
 from geoattn.domains.synergy.drugs import checked_drug
-from geoattn.domains.synergy.expression import Expression, Scale, apply_expression
-from geoattn.domains.synergy.records import CellLine, Combination
+from geoattn.domains.synergy.expression import Scale, apply_expression
+from geoattn.domains.synergy.featurize import KEYS, sizes
+from geoattn.domains.synergy.records import CellLine, Combination, Drug
 from geoattn.errors import InputError
 from geoattn.hub import Pretrained
-from geoattn.tasks._model import default_device, load_model
+from geoattn.tasks._model import checked_device, load_model, overlap_counts
 from geoattn.tasks._parts import Parts, checked_out
 from geoattn.tasks._run import say
-from geoattn.tasks._synergy_evaluate import TASK, collator, predict_pairs, prediction_table
+from geoattn.tasks._synergy_evaluate import TASK, collator, members_of, pair_keys, predict_pairs, prediction_table
 
 SHOWN = 5
+PREPROCESS = (
+    "expression",
+    "task",
+    "score",
+    "positive",
+    "negative",
+    "graph",
+    "train_cells",
+    "train_drugs",
+    "drug_features",
+    "target",
+)
+EXPRESSION = ("genes", "kind", "scale", "mean", "sd")
 
 
 def load(model: str | Path) -> Pretrained:
     """A synergy model from a model folder, a run folder, or by the name of a shipped one."""
-    return load_model(model, TASK)
+    return _checked_preprocess(load_model(model, TASK))
+
+
+def _checked_preprocess(loaded: Pretrained) -> Pretrained:
+    """The model, once its ``preprocess.json`` has what reading new data needs, and fits the network."""
+    file, preprocess = loaded.folder / "preprocess.json", loaded.preprocess
+    advice = "Was it changed, or made by another version? Take the folder as it was written."
+
+    def check(found: Any, keys: Collection[str], where: str) -> None:
+        missing = sorted(set(keys) - set(found)) if isinstance(found, Mapping) else ["everything"]
+        if missing:
+            raise InputError(f"{file}: {where}{', '.join(missing)} missing. {advice}")
+
+    check(preprocess, PREPROCESS, "")
+    check(preprocess["expression"], EXPRESSION, "expression: ")
+    check(preprocess["drug_features"], KEYS, "drug_features: ")
+    check(preprocess["target"], ("mean", "sd"), "target: ")
+    expression = preprocess["expression"]
+    lengths = {f"expression: {name}": len(expression[name]) for name in ("genes", "mean", "sd")}
+    wanted = dict.fromkeys(lengths, "num_genes")
+    for name, size in sizes(preprocess["drug_features"]).items():
+        lengths[f"drug_features: {name}"], wanted[f"drug_features: {name}"] = size, name
+    config = members_of(loaded.model)[0].config
+    for name, size in lengths.items():
+        if size != config[wanted[name]]:
+            raise InputError(f"{file}: {name}: got {size}, but the network has {config[wanted[name]]}. {advice}")
+    return loaded
 
 
 def predict_file(
@@ -88,7 +129,7 @@ def predict_file(
         quiet: say nothing but errors.
     """
     options = {name: value for name, value in locals().items() if name not in ("model", "out", "device", "quiet")}
-    target = checked_out(out)
+    target, device = checked_out(out), checked_device(device)
     if chunk_size < 1:
         raise InputError(f"--chunk-size: got {chunk_size}, expected at least 1.")
     loaded = load(model)
@@ -120,18 +161,23 @@ def predict_file(
         on_error=on_error,
     )
     predicted = rejected = 0
-    unseen = Unseen(loaded.preprocess)
+    unseen, keys = Unseen(loaded.preprocess), loaded.split.get("keys", {})
+    trained_on = {part: set(keys.get(part, ())) for part in ("train", "valid")}
+    counts: Counter[str] = Counter()
     collate, notes = None, []
     for chunk in track(chunks, None, f"Predict, chunks of {chunk_size}", show=not quiet):
         collate = collate or collator(loaded.preprocess, chunk.cells)
-        found = predict_pairs(loaded.model, chunk.samples, collate, loaded.preprocess, device or default_device())
+        found = predict_pairs(loaded.model, chunk.samples, collate, loaded.preprocess, device)
         table = prediction_table(chunk.table.drop(columns="score"), chunk.samples, *found, loaded.preprocess)
         parts.write(chunk.number, table, chunk.rejected)
         unseen.add(chunk.samples)
+        for part, known in trained_on.items():
+            counts[part] += sum(key in known for key in pair_keys(chunk.samples))
         notes = chunk.notes
         predicted, rejected = predicted + len(table), rejected + len(chunk.rejected)
     parts.join()
-    for note in [*notes, *unseen.warnings()]:
+    overlap = [overlap_counts(counts, predicted, "pairs")] if keys and predicted else []
+    for note in [*notes, *overlap, *unseen.warnings()]:
         say(note, quiet=quiet)
     note = f", {rejected} rejected" if rejected else ""
     say(f"{predicted} pairs predicted{note}{f', {done} chunks before' if done else ''}: {target}", quiet=quiet)
@@ -144,6 +190,7 @@ def predict_arrays(
     cell_line: Sequence[str],
     expression: pd.DataFrame,
     device: str | None = None,
+    expression_scale: Scale | None = None,
 ) -> pd.DataFrame:
     """Predictions for drug pairs in cell lines, pair by pair.
 
@@ -153,8 +200,9 @@ def predict_arrays(
         model: model folder, run folder, name of a shipped model, or what ``from_pretrained`` returned.
         smiles_a, smiles_b: the drugs of each pair, in either order.
         cell_line: names in the index of ``expression``.
-        expression: a row per cell line, a column per gene, on the scale of training.
+        expression: a row per cell line, a column per gene; checked as a file is.
         device: ``"cpu"``, ``"cuda"`` ...; the GPU if there is one.
+        expression_scale: ``"tpm"``, ``"log2"`` or ``"zscore"``; that of training if left out.
 
     Returns:
         One row per pair: ``smiles_a``, ``smiles_b``, ``cell_line``, ``predicted_score`` or ``probability``, for an
@@ -163,33 +211,55 @@ def predict_arrays(
     Raises:
         InputError: lists of different length, a drug or cell line that cannot be used; it names the place.
     """
-    loaded = model if isinstance(model, Pretrained) else load(model)
-    for name, given in {"smiles_b": smiles_b, "cell_line": cell_line}.items():
+    loaded, device = loaded_of(model), checked_device(device)
+    for name, given in {"smiles_a": smiles_a, "smiles_b": smiles_b, "cell_line": cell_line}.items():
+        if isinstance(given, str) or not hasattr(given, "__len__"):
+            raise InputError(f"{name}: got a {type(given).__name__}, expected a list with one value per pair.")
         if len(given) != len(smiles_a):
             raise InputError(f"{name}: got {len(given)} values, expected {len(smiles_a)}, one per smiles_a.")
     table = expression_of(expression)
-    cells, values = table.cells, apply_expression(loaded.preprocess["expression"], table)[0]
+    values = apply_expression(loaded.preprocess["expression"], table, expression_scale)[0]
+    cells = dict(zip(table.cells, values, strict=True))
     samples = []
     for k, (a, b, cell) in enumerate(zip(smiles_a, smiles_b, cell_line, strict=True)):
         try:
-            one, other = (checked_drug(text, text, name)[0] for name, text in (("smiles_a", a), ("smiles_b", b)))
-            if one.identity == other.identity:
+            one, other = (
+                drug_of(text, text, name, loaded.preprocess) for name, text in (("smiles_a", a), ("smiles_b", b))
+            )
+            if one.molecule == other.molecule:
                 raise RecordError("smiles_b", b, "a pair of the same molecule")
             if cell not in cells:
                 raise RecordError("cell_line", cell, "not in the index of expression")
         except RecordError as error:
             raise InputError(f"pair {k}: {error}") from error
-        samples.append(Combination(str(k), one, other, CellLine(cell)))
-    collate = collator(loaded.preprocess, dict(zip(cells, values, strict=True)))
-    found = predict_pairs(loaded.model, samples, collate, loaded.preprocess, device or default_device())
+        samples.append(Combination(str(k), one, other, CellLine(cell, table.tissue.get(cell, ""))))
+    collate = collator(loaded.preprocess, cells)
+    found = predict_pairs(loaded.model, samples, collate, loaded.preprocess, device)
     rows = pd.DataFrame({"smiles_a": list(smiles_a), "smiles_b": list(smiles_b), "cell_line": list(cell_line)})
     return prediction_table(rows, samples, *found, loaded.preprocess)
 
 
-def expression_of(table: pd.DataFrame) -> Expression:
-    """A table of pandas with a row per cell line."""
-    genes = [str(gene) for gene in table.columns]
-    return Expression([str(name) for name in table.index], genes, table.to_numpy(float), file="expression")
+def loaded_of(model: str | Path | Pretrained) -> Pretrained:
+    """The model that a caller from Python gives: its folder, its name, or what ``from_pretrained`` returned."""
+    if not isinstance(model, Pretrained):
+        return load(model)
+    if model.task != TASK:
+        raise InputError(f"model: it is a model for {model.task}. Use: geoattn.tasks.{model.task}.")
+    return _checked_preprocess(model)
+
+
+def drug_of(name: Any, smiles: Any, column: str, preprocess: Mapping[str, Any]) -> Drug:
+    """A drug that a caller from Python gives, with the checks of a table of drugs.
+
+    Raises:
+        RecordError: no text, a SMILES that cannot be used, or a metal complex where positions are needed.
+    """
+    if not isinstance(smiles, str):
+        raise RecordError(column, smiles, f"a {type(smiles).__name__}, not the text of a SMILES")
+    drug = checked_drug(str(name), smiles, column)[0]
+    if drug.metal and preprocess["graph"] == "3d":
+        raise RecordError(column, smiles, "a metal complex: no force field for its geometry")
+    return drug
 
 
 class Unseen:

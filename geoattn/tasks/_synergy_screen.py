@@ -17,19 +17,19 @@ from geoattn.datasets.progress import track
 from geoattn.datasets.rejections import OnError, Rejections
 from geoattn.datasets.synergy_drugs import DrugTable
 from geoattn.datasets.synergy_expression import read_expression
+from geoattn.datasets.synergy_frames import expression_of
 from geoattn.datasets.synergy_names import Names
 from geoattn.domains.records import RecordError
-from geoattn.domains.synergy.drugs import checked_drug
 from geoattn.domains.synergy.expression import Expression, Scale, apply_expression
 from geoattn.domains.synergy.featurize import DrugFeaturizer
 from geoattn.domains.synergy.records import Drug
 from geoattn.errors import InputError
 from geoattn.hub import Pretrained
-from geoattn.tasks._model import default_device
+from geoattn.tasks._model import checked_device
 from geoattn.tasks._parts import Parts, checked_out
 from geoattn.tasks._run import say
 from geoattn.tasks._synergy_evaluate import PREDICTED, in_units, members_of, pair_key
-from geoattn.tasks._synergy_predict import expression_of, identity, load, unseen_text
+from geoattn.tasks._synergy_predict import drug_of, identity, load, loaded_of, unseen_text
 
 DRUGS_AT_ONCE = 256
 PAIRS_AT_ONCE = {"cpu": 4096, "cuda": 65_536}
@@ -121,9 +121,10 @@ def screen_files(
         quiet: say nothing but errors.
     """
     options = {name: value for name, value in locals().items() if name not in ("model", "out", "device", "quiet")}
-    target = checked_out(out)
-    if chunk_size < 1 or top < 0:
-        raise InputError(f"--chunk-size, --top: got {chunk_size} and {top}, expected at least 1 and 0.")
+    target, device = checked_out(out), checked_device(device)
+    if chunk_size < 1:
+        raise InputError(f"--chunk-size: got {chunk_size}, expected at least 1.")
+    _check_top(top)
     loaded = load(model)
     rejections = Rejections(on_error, "drugs")
     table = DrugTable(
@@ -148,7 +149,7 @@ def screen_files(
     sizes = f"{len(screen.drugs):,} drugs, {screen.num_pairs:,} pairs, {len(screen.cells):,} cell lines: {total:,}"
     say(f"{sizes} predictions.", quiet=quiet)
     began, predicted = time.monotonic(), 0
-    chunks = _chunks(loaded, screen, device or default_device(), chunk_size, done, quiet)
+    chunks = _chunks(loaded, screen, device, chunk_size, done, quiet)
     for number, chunk, size in chunks:
         kept = best.add(chunk) if top else measured.marked(chunk)
         parts.write(number, kept, screen.rejected if number == 0 else screen.rejected[:0])
@@ -167,21 +168,23 @@ def screen_arrays(
     model: str | Path | Pretrained,
     drugs: Mapping[str, str],
     expression: pd.DataFrame,
-    cells: Sequence[str] | None = None,
-    against: Sequence[str] | None = None,
+    cells: Sequence[str] | str | None = None,
+    against: Sequence[str] | str | None = None,
     top: int = TOP,
     device: str | None = None,
+    expression_scale: Scale | None = None,
 ) -> pd.DataFrame:
     """All pairs of some drugs in some cell lines, ranked: what ``geoattn synergy screen`` writes.
 
     Args:
         model: model folder, run folder, name of a shipped model, or what ``from_pretrained`` returned.
         drugs: name -> SMILES.
-        expression: a row per cell line, a column per gene, on the scale of training.
-        cells: names in the index of ``expression``; all if left out.
-        against: names among ``drugs``: only pairs with one of these.
+        expression: a row per cell line, a column per gene; checked as a file is.
+        cells: a name in the index of ``expression``, or several; all if left out.
+        against: a name among ``drugs``, or several: only pairs with one of these.
         top: so many, the highest predictions first; 0 for all, not sorted, by cell line.
         device: ``"cpu"``, ``"cuda"`` ...; the GPU if there is one.
+        expression_scale: ``"tpm"``, ``"log2"`` or ``"zscore"``; that of training if left out.
 
     Returns:
         The columns of `screen_files`.
@@ -189,21 +192,22 @@ def screen_arrays(
     Raises:
         InputError: a drug, cell line or expression that cannot be used.
     """
-    if top < 0:
-        raise InputError(f"top: got {top}, expected at least 0.")
-    loaded = model if isinstance(model, Pretrained) else load(model)
+    _check_top(top)
+    if not isinstance(drugs, Mapping):
+        raise InputError(f"drugs: got a {type(drugs).__name__}, expected a dict of names and SMILES.")
+    loaded, device = loaded_of(model), checked_device(device)
     distinct: dict[str, Drug] = {}
     for name, smiles in drugs.items():
         try:
-            drug = checked_drug(name, smiles)[0]
+            drug = drug_of(name, smiles, "smiles", loaded.preprocess)
         except RecordError as error:
             raise InputError(f"drug {name!r}: {error}") from error
-        distinct.setdefault(drug.identity, drug)
-    names, rejections = Names(list(drugs), "drug", "drugs"), Rejections("raise", "drugs")
+        distinct.setdefault(drug.molecule, drug)
+    names, rejections = Names([str(name) for name in drugs], "drug", "drugs"), Rejections("raise", "drugs")
     found = expression_of(expression)
-    screen = _screen(loaded, list(distinct.values()), found, cells, against, None, False, names, rejections)
+    screen = _screen(loaded, list(distinct.values()), found, cells, against, expression_scale, False, names, rejections)
     best = _Best(top, PREDICTED[loaded.preprocess["task"]])
-    tables = (table for _, table, _ in _chunks(loaded, screen, device or default_device(), CHUNK, 0, True))
+    tables = (table for _, table, _ in _chunks(loaded, screen, device, CHUNK, 0, True))
     if not top:
         return _Measured(loaded, screen).marked(pd.concat(tables, ignore_index=True))
     for table in tables:
@@ -211,24 +215,41 @@ def screen_arrays(
     return _Measured(loaded, screen).marked(best.ranked())
 
 
+def _check_top(top: int) -> None:
+    if top < 0:
+        raise InputError(f"--top: got {top}, expected the number of pairs to keep, or 0 for all.")
+
+
+def _listed(option: str, names: Sequence[str] | str | None) -> list[str] | None:
+    """Distinct names that an option gives, one name or several; None if it was left out."""
+    if names is None:
+        return None
+    found = [names] if isinstance(names, str) else [str(name) for name in names]
+    found = list(dict.fromkeys(name.strip() for name in found))
+    if not any(found):
+        raise InputError(f"{option}: got no name. Give one at least, or leave {option} out.")
+    return found
+
+
 def _screen(
     loaded: Pretrained,
     drugs: list[Drug],
     expression: Expression,
-    cells: Sequence[str] | None,
-    against: Sequence[str] | None,
+    cells: Sequence[str] | str | None,
+    against: Sequence[str] | str | None,
     scale: Scale | None,
     join: bool,
     names: Names,
     rejections: Rejections,
 ) -> Screen:
     """What the options ask for, with every name found."""
+    cells, against = _listed("--cells", cells), _listed("--against", against)
     values, notes = apply_expression(loaded.preprocess["expression"], expression, scale)
     known = Names(expression.cells, "cell line", expression.file, join)
     first: list[Drug] = []
     try:
-        chosen = [known.find("--cells", name) for name in dict.fromkeys(cells or expression.cells)]
-        wanted = [names.find("--against", name) for name in dict.fromkeys(against or ())]
+        chosen = [known.find("--cells", name) for name in cells or dict.fromkeys(expression.cells)]
+        wanted = [names.find("--against", name) for name in against or ()]
     except RecordError as error:
         raise InputError(str(error)) from error
     for name in wanted:

@@ -18,7 +18,8 @@ from geoattn.domains.synergy.expression import Scale
 from geoattn.domains.synergy.records import Combination
 from geoattn.domains.synergy.responses import ResponseScale
 from geoattn.errors import InputError
-from geoattn.tasks._model import default_device, metrics_text, overlap_text, rows_of_test_part
+from geoattn.hub import Pretrained
+from geoattn.tasks._model import checked_device, metrics_text, overlap_text, rows_of_test_part
 from geoattn.tasks._run import RunFolder, command_line, say
 from geoattn.tasks._synergy_evaluate import (
     TASK,
@@ -120,7 +121,8 @@ def test_file(
         device: cpu, cuda or cuda:1; the GPU if there is one.
         quiet: say nothing but errors; the metrics are printed all the same.
     """
-    folder = RunFolder.at(TASK, out, resume=False) if out is not None else None
+    folder = RunFolder.at(TASK, out, resume=None) if out is not None else None
+    device = checked_device(device)
     loaded = load(model)
     columns = SynergyColumns(
         drug_a=drug_a_column,
@@ -165,7 +167,7 @@ def test_file(
     for note in notes:
         say(note, quiet=quiet)
     collate = collator(loaded.preprocess, file.cells)
-    prediction, spread = predict_pairs(loaded.model, samples, collate, loaded.preprocess, device or default_device())
+    prediction, spread = predict_pairs(loaded.model, samples, collate, loaded.preprocess, device)
     metrics: dict[str, Any] = {"test": measure(samples, prediction, task)}
     train = _training_part(file, known) if rows == "test" else []
     baselines = {}
@@ -188,7 +190,8 @@ def test_file(
         given = {"--model": model, "--data": data, "--expression": expression, "--drugs": drugs, "--rows": rows}
         words = [word for name, value in given.items() if value is not None for word in (name, value)]
         table = prediction_table(table_of(samples), samples, prediction, spread, loaded.preprocess)
-        _write(folder, findings, table, file.rejected, notes, command_line([TASK, "test", *words]), loaded.config)
+        command = command_line([TASK, "test", *words])
+        _write(folder, findings, table, file.rejected, notes, command, loaded)
         say(f"Report: {folder.path / 'report.html'}", quiet=quiet)
     return metrics
 
@@ -229,7 +232,7 @@ def _write(
     rejected: pd.DataFrame,
     notes: Sequence[str],
     command: str,
-    config: Mapping[str, Any],
+    loaded: Pretrained,
 ) -> None:
     folder.make()
     folder.write_environment(command)
@@ -237,4 +240,12 @@ def _write(
     folder.write_table("rejected.csv", rejected)
     findings.write_tables(folder)
     folder.write_json("metrics.json", findings.metrics)
-    write_test_report(folder, findings, title=config["summary"], rejected=rejected, notes=notes, command=command)
+    write_test_report(
+        folder,
+        findings,
+        title=loaded.config["summary"],
+        split=loaded.split.get("split"),
+        rejected=rejected,
+        notes=notes,
+        command=command,
+    )

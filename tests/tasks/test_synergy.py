@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from itertools import combinations
 from types import SimpleNamespace
 
@@ -192,6 +193,9 @@ class TestFit:
             text = (run.folder / "report.html").read_text()
             for heading in headings:
                 assert f">{heading}</h2>" in text, heading
+            assert "(split random), which took part in no decision. In " in text
+            assert "pairs both drugs and the cell line are in the training part too" in text
+            assert "--model.molecule-dropout 1" in text
             assert "one_hot_forest" in text and "<script" not in text and "times an even share" in text
         card = (trained.folder / "model" / "README.md").read_text()
         assert "use ranks within one screen" in card and "identical 0" in card
@@ -343,6 +347,9 @@ class TestPredict:
         [
             (["CCO"], [], [], "smiles_b: got 0 values, expected 1, one per smiles_a"),
             (["CCO", "C1CC"], ["CCN"] * 2, ["LINE-0"] * 2, "pair 1: smiles_a = 'C1CC': "),
+            ("CCO", "CCN", "A", "smiles_a: got a str, expected a list"),
+            (["CCO"], [None], ["LINE-0"], "pair 0: smiles_b = 'None': a NoneType, not the text of a SMILES"),
+            ([float("nan")], ["CCO"], ["LINE-0"], "pair 0: smiles_a = 'nan': a float, not the text"),
             (["CCO"], [""], ["LINE-0"], "pair 0: smiles_b = '': drug '' has no SMILES"),
             (["CCN"], ["CCN.Cl"], ["LINE-0"], "pair 0: smiles_b = 'CCN.Cl': a pair of the same molecule"),
             (["CCO"], ["CCN"], ["A375"], "pair 0: cell_line = 'A375': not in the index of expression"),
@@ -351,6 +358,55 @@ class TestPredict:
     def test_wrong_values_from_python(self, trained, tpm, a, b, cell, message):
         with pytest.raises(InputError, match=message):
             synergy.predict(trained.folder, a, b, cell, tpm, device="cpu")
+
+    def test_a_table_of_pandas_is_checked_as_a_file_is(self, trained, files, tpm):
+        """What is the same table gives the same numbers; what cannot be used is refused with its place."""
+
+        def found(table, **options):
+            given = (trained.folder, ["CCO"] * 4, ["CCN"] * 4, CELLS, table)
+            return synergy.predict(*given, device="cpu", **options)["predicted_score"].to_numpy()
+
+        expected = found(tpm)
+        others = {
+            "numbers of Entrez": tpm.rename(columns=lambda gene: f"{gene} (17)"),
+            "columns without numbers": tpm.assign(tissue=["lung", None, "skin", "lung"]),
+            "text": tpm.astype(str),
+            "repeated rows": pd.concat([tpm, tpm[:2]]),
+        }
+        for what, table in others.items():
+            np.testing.assert_allclose(found(table), expected, rtol=1e-5, err_msg=what)
+        np.testing.assert_allclose(found(np.log2(1 + tpm), expression_scale="log2"), expected, rtol=1e-4, atol=1e-5)
+        wrong = [
+            (dict(tpm), "expression: got a dict, expected a pandas DataFrame"),
+            (tpm.reset_index(drop=True), "its index does not name cell lines"),
+            (tpm.replace(tpm.iloc[1, 2], np.inf), "cell line 'LINE-1', gene 'GEN2': .*inf.* not a finite number"),
+            (tpm.astype(object).replace(tpm.iloc[1, 2], "much"), "gene 'GEN2': 'much' is not a finite number"),
+            (pd.concat([tpm, 2 * tpm[:1]]), "cell line 'LINE-0' stands twice, with different values"),
+            (pd.concat([tpm, 2 * tpm[["GEN3"]]], axis=1), "gene 'GEN3' stands twice"),
+            (np.log2(1 + tpm), "expression_scale=tpm|from Python by expression_scale="),
+        ]
+        for table, message in wrong:
+            with pytest.raises(InputError, match=message):
+                found(table)
+            with pytest.raises(InputError, match=message):
+                synergy.screen(trained.folder, {"a": "CCO", "b": "CCN"}, table, device="cpu")
+
+    def test_a_changed_model_folder_is_refused(self, trained, tpm, tmp_path):
+        def message(change):
+            folder = tmp_path / "model"
+            shutil.copytree(trained.folder / "model", folder, dirs_exist_ok=True)
+            preprocess = json.loads((trained.folder / "model" / "preprocess.json").read_text())
+            change(preprocess)
+            (folder / "preprocess.json").write_text(json.dumps(preprocess))
+            with pytest.raises(InputError) as error:
+                synergy.predict(folder, ["CCO"], ["CCN"], ["LINE-0"], tpm, device="cpu")
+            return str(error.value)
+
+        assert "preprocess.json: drug_features, expression, graph, " in message(dict.clear)
+        assert "expression: scale missing" in message(lambda p: p["expression"].pop("scale"))
+        assert "expression: genes: got 11, but the network has 12" in message(lambda p: p["expression"]["genes"].pop())
+        assert "expression: sd: got 11, but the network" in message(lambda p: p["expression"]["sd"].pop())
+        assert "drug_features: num_drugs: got " in message(lambda p: p["drug_features"]["drugs"].pop())
 
     def test_unseen_drugs_and_cells_are_marked(self, trained, tmp_path, capsys):
         table = pairs().drop(columns="score")[:8]
@@ -364,6 +420,9 @@ class TestPredict:
         err = capsys.readouterr().err
         assert (
             "Warning: 2 drugs (new, newer) were not in the training part: 3 of 8 pairs have such a drug, 1 two" in err
+        )
+        assert re.search(
+            r"\d+ of 8 pairs of the file are in the model's training part, \d+ in its validation part", err
         )
         assert "Warning: 1 cell line (LINE-9) was not in the training part: 3 of 8 pairs" in err
 
@@ -485,12 +544,38 @@ class TestScreen:
                 "--cells = 'LINE-7': no cell line of this name in .*tpm.csv. Did you mean 'LINE-",
             ),
             ({"against": ["asprin"]}, "--against = 'asprin': no drug of this name in .*Did you mean 'aspirin'"),
-            ({"top": -1}, "--top: got .* -1"),
+            ({"top": -1}, "--top: got -1, expected the number of pairs to keep, or 0"),
+            ({"chunk_size": 0}, "--chunk-size: got 0, expected at least 1"),
+            ({"cells": [""]}, "--cells: got no name"),
+            ({"cells": []}, "--cells: got no name"),
+            ({"against": [""]}, "--against: got no name"),
         ],
     )
     def test_wrong_options(self, trained, files, tmp_path, options, message):
         with pytest.raises(InputError, match=message):
             screen(trained, files, tmp_path / "s.csv", **options)
+
+    def test_one_name_is_a_list_of_one(self, trained, tpm):
+        drugs = {name: SMILES[name] for name in ("phenol", "aspirin", "amide")}
+        given = (trained.folder, drugs, tpm)
+        one = synergy.screen(*given, cells="LINE-2", against="amide", device="cpu")
+        assert set(one["cell_line"]) == {"LINE-2"} and len(one) == 2
+        pd.testing.assert_frame_equal(one, synergy.screen(*given, cells=["LINE-2"], against=["amide"], device="cpu"))
+        with pytest.raises(InputError, match="drugs: got a list, expected a dict"):
+            synergy.screen(trained.folder, list(drugs.values()), tpm)
+        with pytest.raises(InputError, match="drug 'x': smiles = 'None': a NoneType, not the text"):
+            synergy.screen(trained.folder, {**drugs, "x": None}, tpm, device="cpu")
+
+
+@pytest.mark.parametrize("verb", ["test", "predict", "screen"])
+@pytest.mark.parametrize("device", ["gpu", "cuda:99"])
+def test_a_device_that_is_not_there_is_refused_first(tmp_path, verb, device, capsys):
+    data = [] if verb == "screen" else ["--data", "none.csv"]
+    given = ["--model", "none", *data, "--expression", "none.csv", "--drugs", "none.csv", "--device", device]
+    out = tmp_path / ("out" if verb == "test" else "out.csv")
+    assert main(["synergy", verb, *given, "--out", str(out)]) == 2
+    assert f"--device: got '{device}', expected cpu, cuda or cuda:N; this machine has " in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
 
 
 class TestCommandLine:
@@ -604,7 +689,7 @@ class TestBadFiles:
         table = pd.read_csv(bad.tpm)
         genes = [name for name in table if name.startswith("GEN")]
         logs = message(table.assign(**np.log2(1 + table[genes])))
-        assert "tpm.csv: " in logs and ("--expression-scale log2" in logs or "expression_scale=tpm" in logs)
+        assert "tpm.csv: " in logs and ("Say the scale: log2" in logs or "expression_scale=tpm" in logs)
         entrez = message(table.rename(columns={gene: str(100 + k) for k, gene in enumerate(genes)}))
         assert "tpm.csv: gene '100' is a number, like an Entrez id" in entrez
         if verb != "fit":

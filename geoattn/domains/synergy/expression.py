@@ -120,10 +120,11 @@ def check_scale(values: np.ndarray, scale: Scale | None, file: str) -> Scale:
         raise InputError(f"expression_scale: got {scale!r}. {nearest_hint(scale, SCALES)}")
     looks, seen = looks_like(values)
     if scale is None and looks != "tpm":
-        said = {"log2": "already transformed", "zscore": "standardised", "counts": "read counts"}[looks]
+        said = {"log2": "already transformed", "zscore": "standardised", "counts": "like read counts"}[looks]
+        advice = "Convert counts to TPM" if looks == "counts" else f"Say the scale: {LOG2_HINT}"
         raise InputError(
-            f"{file}: the expression is expected in TPM, but looks {said} ({seen}). Pass --expression-scale "
-            f"{LOG2_HINT}, or tpm if they are TPM after all."
+            f"{file}: the expression is expected in TPM, but looks {said} ({seen}). {advice}; or say tpm if they are "
+            "TPM after all. The scale is said by --expression-scale, from Python by expression_scale=."
         )
     impossible = {"tpm": ("zscore",), "log2": ("zscore", "tpm", "counts"), "zscore": ("tpm", "log2", "counts")}
     if scale is not None and looks in impossible[scale]:

@@ -63,10 +63,12 @@ def test_the_scale_is_asked_for(tpm):
     for values, seen in (
         (log2, "already transformed"),
         (zscore, "standardised"),
-        (np.round(tpm.values), "read counts"),
+        (np.round(tpm.values), "like read counts"),
     ):
         with pytest.raises(InputError, match=f"looks {seen} .*values from"):
             check_scale(values, None, "e.csv")
+    with pytest.raises(InputError, match="Convert counts to TPM; or say tpm .*expression_scale="):
+        check_scale(np.round(tpm.values), None, "e.csv")
     assert check_scale(log2, "log2", "e.csv") == "log2" and check_scale(zscore, "zscore", "e.csv") == "zscore"
     for values, said in ((zscore, "tpm"), (tpm.values, "log2"), (zscore, "log2"), (log2, "zscore")):
         with pytest.raises(InputError, match=f"expression_scale={said}, but"):
