@@ -103,7 +103,10 @@ def find_layout(
     for role in needed:
         if role not in chosen:
             what = "label" if role == "score" and labels else role
-            raise InputError(f"{path}: no {what} column found among {_listed(header)}. Name it with {_option(role)}.")
+            step = ", or give --data.positive to make labels of scores" if what == "label" else ""
+            raise InputError(
+                f"{path}: no {what} column found among {_listed(header)}. Name it with {_option(role)}{step}."
+            )
     for name in chosen.values():
         if header.count(name) > 1:
             raise InputError(f"{path}: the header names column {name!r} more than once.")

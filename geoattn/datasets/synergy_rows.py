@@ -117,7 +117,7 @@ class RowReader:
             return self._number(row, "score")
         text = self._cell(row, "score")
         if text not in LABELS:
-            hint = "Write 1 for synergy and 0 for none, or give scores and --positive."
+            hint = "Write 1 for synergy and 0 for none, or give scores and --data.positive."
             raise RecordError(self.layout.name["score"], text, "a label must be 0 or 1", hint)
         return LABELS[text]
 

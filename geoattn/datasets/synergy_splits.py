@@ -14,6 +14,8 @@ Names = list[tuple[Hashable, ...]]
 """What of a row is kept apart: its pair, its two drugs, its cell line."""
 APART = ("random", "combination", "drug", "both-drugs", "cell", "tissue")
 KINDS = (*APART, *(f"{kind}:K:I" for kind in APART), "column:NAME", "column:NAME=VALUE", "file:PATH")
+FEWEST = {"drug": (3, 4), "both-drugs": (4, 6)}
+"""Drugs from which two and three parts can be cut; of pairs, cell lines and tissues it takes two and three."""
 STRICTEST = ("tissue", "cell", "both-drugs", "drug", "combination", "random")
 
 
@@ -59,6 +61,7 @@ def split_combinations(
     rows = np.arange(len(table))
     if kind in APART:
         names = _names(table, kind)
+        _check_number(spec, kind, names, rows, 3)
         choose = _fold(argument, rng, spec) if argument or spec.endswith(":") else _fraction(test_fraction, rng)
         test, rest, dropped = _cut(names, rows, choose, both=kind == "both-drugs")
         fraction = val_fraction if argument else val_fraction / (1 - test_fraction)
@@ -72,10 +75,14 @@ def split_combinations(
         dropped, fraction = 0, val_fraction
         kind = next(kind for kind in STRICTEST if _is_apart(table, kind, rest, test))
         names = _names(table, kind)
+        _check_number(spec, kind, names, rest, 2)
         notes.append(f"The validation part was cut as far from training as the test part is: {_WHAT[kind]}.")
     else:
         raise InputError(f"split: got {spec!r}, which is no known kind. {nearest_hint(spec, KINDS)}")
-    valid, train, more = _cut(names, rest, _fraction(fraction, rng), both=kind == "both-drugs")
+    if len(rest):
+        valid, train, more = _cut(names, rest, _fraction(fraction, rng), both=kind == "both-drugs")
+    else:
+        valid, train, more = rest, rest, 0
     if dropped + more:
         notes.append(f"{dropped + more} pairs of a drug of one part and a drug of another were left out.")
     split = {name: sorted(int(i) for i in part) for name, part in zip(PARTS, (train, valid, test), strict=True)}
@@ -94,6 +101,7 @@ _WHAT = {
     "cell": "no cell line in common",
     "tissue": "no tissue in common",
 }
+_COUNTED = {"random": "combination", "combination": "pair", "cell": "cell line", "tissue": "tissue"}
 Choose = Callable[[Mapping[Hashable, list[int]], np.ndarray], list[Hashable]]
 """From the rows of each name, and how many of its names a row needs to be held out, to the names that are chosen."""
 
@@ -113,6 +121,21 @@ def _names(table: pd.DataFrame, kind: str) -> Names:
             "--tissue-column."
         )
     return [(name,) for name in table["cell_line" if kind == "cell" else "tissue"]]
+
+
+def _check_number(spec: str, kind: str, names: Names, rows: np.ndarray, parts: int) -> None:
+    """Are there enough pairs, drugs, cell lines ... among the rows for so many parts?"""
+    number = len({name for row in rows.tolist() for name in names[row]})
+    least = FEWEST.get(kind, (2, 3))[parts - 2]
+    if number >= least:
+        return
+    what = _COUNTED.get(kind, "drug")
+    left = f"{number} {what}{'s' * (number != 1)}" + (" outside the test part" if parts == 2 else "")
+    looser = {"tissue": "cell", "both-drugs": "drug", "combination": "random"}.get(kind, "combination")
+    step = f"Choose another split, e.g. {looser}"
+    if parts == 2:
+        step = "Say train, valid and test in a column, or choose another test part"
+    raise InputError(f"split {spec}: {left}; at least {least} are needed. {step}.")
 
 
 def _cut(names: Names, rows: np.ndarray, choose: Choose, both: bool) -> tuple[np.ndarray, np.ndarray, int]:
