@@ -4,7 +4,8 @@
 
 The DeepDDS set is the part of O'Neil's screen with 36 drugs and 31 cell lines, of which class 1 are Loewe scores above
 10 and class 0 scores below 0. ``deepdds.csv`` holds the scores of all its combinations, those between the classes too:
-``fold_random`` and ``fold_comb`` are the published folds (-1 where the published set lacks the row: never test),
+``fold_random`` and ``fold_comb`` are the published folds (-1 where the published set lacks the row: never test;
+the set holds 185 rows twice, 150 of them in two random folds: all repeats get the fold of the first),
 ``drug_K`` is "test" for every pair with a drug of block K, and "valid" for one in twenty of the other pairs: cutting
 whole drugs out for validation would cost a tenth of the few that there are. ``oneil.csv`` is the whole screen with its
 five folds.

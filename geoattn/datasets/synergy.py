@@ -19,7 +19,8 @@ from geoattn.datasets.synergy_drugs import DrugTable
 from geoattn.datasets.synergy_expression import read_expression
 from geoattn.datasets.synergy_files import CombinationReader, Source
 from geoattn.datasets.synergy_names import Names
-from geoattn.datasets.synergy_pairs import labelled, merged, table_of
+from geoattn.datasets.synergy_pairs import in_one_part, labelled, merged, repeats_of, table_of
+from geoattn.datasets.synergy_parts import check_classes, check_parts
 from geoattn.datasets.synergy_splits import split_combinations
 from geoattn.domains.synergy.batch import DrugFeatures, PairCollator, fingerprints
 from geoattn.domains.synergy.expression import Scale, apply_expression, fit_expression
@@ -83,7 +84,9 @@ class SynergyData(lightning.LightningDataModule):
         between: combinations of the training part whose score lies between the classes.
         rejected: file, line, column, value and reason of each row that cannot be used.
         preprocess: JSON values, all that is needed to read new pairs in the same way.
-        cells: name -> ``[G]`` float32 standardised expression of each cell line of ``samples``.
+        cells: name -> ``[G]`` float32 standardised expression of each cell line of ``samples`` and ``between``.
+        repeats: how many rows repeated a pair in a cell line and were merged, and how many of all such rows stood with
+            another score or label too: ``{"rows": n, "contradictory": n}``.
         notes: sentences about what was done to the data that a report should repeat.
     """
 
@@ -94,6 +97,7 @@ class SynergyData(lightning.LightningDataModule):
     rejected: pd.DataFrame
     preprocess: dict[str, Any]
     cells: dict[str, np.ndarray]
+    repeats: dict[str, int]
     notes: list[str]
 
     def __init__(
@@ -183,6 +187,8 @@ class SynergyData(lightning.LightningDataModule):
         )
         samples = list(reader)
         self.notes = [*expression.notes, *reader.notes]
+        samples = in_one_part(samples, split_column(self.split_spec), rejections)
+        self.repeats = repeats_of(samples)
         contradictory = Rejections("skip")  # an answer of the screen, not a mistake in the file
         samples = merged(samples, labels=labels, rejections=contradictory, notes=self.notes)
         self.rejected = pd.concat([rejections.table(), contradictory.table()], ignore_index=True)
@@ -203,11 +209,16 @@ class SynergyData(lightning.LightningDataModule):
         self.samples, self.table = samples, table_of(samples, split_column(self.split_spec))
         self.split = {part: [row for row in rows if row < len(samples)] for part, rows in split.items()}
         self.between = [everything[row] for row in split["train"] if row >= len(samples)]
+        check_parts(self.part, len(between), self.split_spec)
+        if self.task == "classification":
+            scores = [score for s in everything if (score := s.measured) is not None]
+            column = reader.layout.name.get("score", self.score)
+            self.notes.extend(check_classes(self.part, self.split_spec, column, self.positive, scores))
         self._standardize(expression)
 
     def train_dataloader(self) -> DataLoader:
         """Batches of the training part, and of scores between the classes, in an order drawn from ``(seed, epoch)``."""
-        samples = [*self.part("train"), *self.between]
+        samples = self.trained_on()
         return self._loader(samples, EpochShuffle(len(samples), self.seed))
 
     def val_dataloader(self) -> DataLoader:
@@ -226,9 +237,13 @@ class SynergyData(lightning.LightningDataModule):
         """The combinations of one part of the split: train, valid or test."""
         return [self.samples[row] for row in self.split[name]]
 
+    def trained_on(self) -> list[Combination]:
+        """The training part, and its combinations between the classes, which teach scores."""
+        return [*self.part("train"), *self.between]
+
     def train_drugs(self) -> list[Drug]:
-        """The distinct drugs of the training part, in order of first appearance: what a vocabulary is fitted to."""
-        return list(dict.fromkeys(drug for sample in self.part("train") for drug in (sample.drug_a, sample.drug_b)))
+        """The distinct drugs of what is trained on, in order of first appearance: what a vocabulary is fitted to."""
+        return list(dict.fromkeys(drug for sample in self.trained_on() for drug in (sample.drug_a, sample.drug_b)))
 
     def _loader(self, samples: Sequence[Combination], sampler: Sampler[int] | None = None) -> DataLoader:
         return DataLoader(
@@ -242,8 +257,8 @@ class SynergyData(lightning.LightningDataModule):
 
     def _standardize(self, expression: Any) -> None:
         """Fit genes and scale to the training cells, and apply them to all."""
-        used = list(dict.fromkeys(sample.cell.name for sample in self.samples))
-        train = list(dict.fromkeys(sample.cell.name for sample in self.part("train")))
+        used = list(dict.fromkeys(sample.cell.name for sample in [*self.samples, *self.between]))
+        train = list(dict.fromkeys(sample.cell.name for sample in self.trained_on()))
         fitted = fit_expression(expression, train, self.expression_scale, self.genes)
         values, notes = apply_expression(fitted, expression, fitted["scale"])
         place = {name: row for row, name in enumerate(expression.cells)}
@@ -251,7 +266,7 @@ class SynergyData(lightning.LightningDataModule):
         shown = "log2(1 + TPM)" if fitted["scale"] == "tpm" else f"as given ({fitted['scale']})"
         self.notes.append(
             f"Expression of {len(fitted['genes'])} of {len(expression.genes)} genes, {shown}, standardised with mean "
-            f"and standard deviation of the {len(train)} training cell lines."
+            f"and standard deviation of the {len(train)} training cell line{'s' * (len(train) != 1)}."
         )
         self.notes.extend(notes)
         self.preprocess = {
@@ -274,5 +289,10 @@ class SynergyData(lightning.LightningDataModule):
             raise InputError("positive, negative: thresholds are for task=classification.")
         if self.task == "classification" and self.score != "column" and self.positive is None:
             raise InputError(f"positive: say from which {self.score} excess on a pair is synergistic, e.g. 10.")
-        if self.negative is not None and (self.positive is None or self.negative >= self.positive):
-            raise InputError(f"negative: got {self.negative:g}, expected less than positive ({self.positive}).")
+        if self.negative is not None and self.positive is None:
+            raise InputError(
+                f"negative: got {self.negative:g} without positive: say with --data.positive from which score on a "
+                "pair is of class 1."
+            )
+        if self.negative is not None and self.positive is not None and self.negative >= self.positive:
+            raise InputError(f"negative: got {self.negative:g}, expected less than positive ({self.positive:g}).")

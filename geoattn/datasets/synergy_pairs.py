@@ -19,6 +19,37 @@ EXAMPLES = 3
 """Repeats that a note names."""
 
 
+def in_one_part(samples: Sequence[Combination], column: str | None, rejections: Rejections) -> list[Combination]:
+    """The samples without those that the column of the split puts apart from a repeat: they cannot be merged.
+
+    Args:
+        samples: with the column among their fields.
+        column: of the split; None if it reads no column.
+        rejections: raises at the first, or gets all that disagree.
+    """
+    if column is None:
+        return list(samples)
+    apart = set()
+    for group in _repeats(samples):
+        values = [str(sample.fields.get(column, "")).strip() for sample in group]
+        if len(set(values)) == 1:
+            continue
+        for sample, value in zip(group, values, strict=True):
+            other = next(k for k, different in enumerate(values) if different != value)
+            reason = f"line {group[other].line} has the same pair and cell line with {values[other]!r}"
+            hint = "Put all repeats of a pair in a cell line into one part."
+            rejections.add(sample.file, sample.line, RecordError(column, value, reason, hint))
+            apart.add(id(sample))
+    return [sample for sample in samples if id(sample) not in apart]
+
+
+def repeats_of(samples: Sequence[Combination]) -> dict[str, int]:
+    """How many samples repeat a pair in a cell line, and how many of those with repeats stand with two scores."""
+    groups = _repeats(samples)
+    different = [group for group in groups if len({sample.score for sample in group}) > 1]
+    return {"rows": sum(map(len, groups)) - len(groups), "contradictory": sum(map(len, different))}
+
+
 def merged(
     samples: Sequence[Combination], *, labels: bool, rejections: Rejections, notes: list[str]
 ) -> list[Combination]:
@@ -33,11 +64,9 @@ def merged(
         rejections: gets the contradictory ones.
         notes: gets what was merged, and how well repeated scores agree where they differ: copies are no measurements.
     """
-    groups: dict[tuple[tuple[str, str], str], list[Combination]] = {}
-    for sample in samples:
-        groups.setdefault((sample.molecules, sample.cell.name), []).append(sample)
+    groups = _groups(samples)
     kept = []
-    for group in groups.values():
+    for group in groups:
         scores = [sample.score for sample in group if sample.score is not None]
         if labels and len(set(scores)) > 1:
             (label, count), (_, other) = Counter(scores).most_common(2)
@@ -47,7 +76,7 @@ def merged(
             kept.append(replace(group[0], score=label))
         else:
             kept.append(replace(group[0], score=sum(scores) / len(scores)) if len(group) > 1 else group[0])
-    repeats = [group for group in groups.values() if len(group) > 1]
+    repeats = _repeats(samples)
     if repeats:
         notes.append(_said(repeats, labels))
     return kept
@@ -77,8 +106,9 @@ def labelled(
     notes.append(f"Class 1 are scores of at least {positive:g}, class 0 scores {below}.")
     if between:
         share = 100 * len(between) / len(samples)
+        verb = "lies between: it is" if len(between) == 1 else "lie between: they are"
         notes.append(
-            f"{len(between)} of {len(samples)} combinations ({share:.0f} %) lie between: they are not measured, which "
+            f"{len(between)} of {len(samples)} combinations ({share:.0f} %) {verb} in no valid or test part, which "
             "makes the task easier than screening."
         )
     return kept, between
@@ -103,6 +133,18 @@ def table_of(samples: Sequence[Combination], column: str | None = None) -> pd.Da
     if column is not None and column not in table:
         table[column] = [sample.fields.get(column) for sample in samples]
     return table
+
+
+def _groups(samples: Sequence[Combination]) -> list[list[Combination]]:
+    """The samples of each unordered pair of molecules in a cell line."""
+    groups: dict[tuple[tuple[str, str], str], list[Combination]] = {}
+    for sample in samples:
+        groups.setdefault((sample.molecules, sample.cell.name), []).append(sample)
+    return list(groups.values())
+
+
+def _repeats(samples: Sequence[Combination]) -> list[list[Combination]]:
+    return [group for group in _groups(samples) if len(group) > 1]
 
 
 def _reject(group: Sequence[Combination], rejections: Rejections) -> None:

@@ -420,3 +420,110 @@ def test_copies_of_a_score_are_no_measurements(tmp_path):
     [note] = [note for note in data.notes if "rows repeat" in note]
     assert "(30 of 50 repeat the very same score and do not count)" in note and "r = -1.00" in note
     assert "bounds" not in note
+
+
+@pytest.mark.parametrize(
+    ("keep", "spec", "message"),
+    [
+        (lambda t: t["cell_line"] == "LINE-0", "cell", "split cell: 1 cell line; at least 3 are needed. .*e.g. comb"),
+        (lambda t: t["tissue"] < "tissue 2", "tissue", "split tissue: 2 tissues; at least 3 are needed. .*e.g. cell"),
+        (lambda t: (t["key_a"] == "drug C") & (t["key_b"] == "drug A"), "combination", "1 pair; at least 3"),
+        (lambda t: t["key_a"] <= "drug C", "drug", "3 drugs; at least 4"),
+        (lambda t: t["key_a"] <= "drug D", "both-drugs", "4 drugs; at least 6"),
+        (lambda t: t["key_b"] == "drug A", "both-drugs", "part is empty"),
+        (lambda t: t["cell_line"] < "LINE-2", "column:cell_line=LINE-1", "1 cell line outside the test .* at least 2"),
+    ],
+)
+def test_too_few_groups_for_three_parts(table, keep, spec, message):
+    few = table[keep(table)].reset_index(drop=True).assign(tissue=lambda t: t["tissue"] if spec == "tissue" else "")
+    with pytest.raises(InputError, match=message):
+        split_combinations(spec, few)
+
+
+@pytest.mark.parametrize("kind", NONE_SHARED)
+def test_every_number_of_groups_is_cut_or_refused(table, kind):
+    for count in range(1, 13):
+        lines = [f"LINE-{i}" for i in range(count)]
+        for keep in (table["key_a"] < f"drug {'ABCDEFGHIJKLM'[count]}", table["cell_line"].isin(lines)):
+            few = table[keep].reset_index(drop=True)
+            for spec in (kind, f"{kind}:3:0"):
+                try:
+                    assert all(split_combinations(spec, few)[0].values())
+                except InputError:
+                    assert count < 6
+
+
+def test_scores_where_labels_are_expected(tmp_path):
+    write(tmp_path)
+    with pytest.raises(InputError, match="no label column .* or give --data.positive to make labels of scores"):
+        data_of(tmp_path, task="classification")
+
+
+@pytest.mark.parametrize(
+    ("scores", "message"),
+    [
+        ((9, 1, 5, 5), r"the test part is empty without the 176 combinations between .*\(.* train, .* valid, 0 test"),
+        ((1, 9, 9, 1), r"train part are of class 0. Scores \(score\) lie from 1 to 9: .*--data.positive \(now 8\)"),
+    ],
+)
+def test_parts_without_scores_or_with_one_class(tmp_path, scores, message):
+    rows = pairs()
+    place = np.arange(len(rows)) % 4
+    rows["part"] = np.array(["train", "valid", "test", "test"])[place]
+    rows["score"] = np.array(scores, dtype=float)[place]
+    write(tmp_path, rows)
+    options = {"task": "classification", "split": "column:part", "positive": 8.0, "negative": 2.0}
+    with pytest.raises(InputError, match=message):
+        data_of(tmp_path, **options)
+
+
+def test_labels_of_one_class(tmp_path):
+    rows = pairs()
+    rows["part"] = np.array(["train", "valid", "test", "train"])[np.arange(len(rows)) % 4]
+    rows["label"] = (np.arange(len(rows)) % 4 == 0).astype(int)
+    options = {"task": "classification", "split": "column:part"}
+    notes = data_of(write(tmp_path, rows.drop(columns="score")), **options).notes
+    assert [
+        part for part in ("train", "valid", "test") if any(f"of the {part} part are of class 0" in n for n in notes)
+    ] == [
+        "valid",
+        "test",
+    ]
+    write(tmp_path, rows.drop(columns="score").assign(label=1))
+    with pytest.raises(
+        InputError, match="all 176 .* train part are of class 1. Column 'label' has to hold both 0 and 1"
+    ):
+        data_of(tmp_path, **options)
+
+
+def test_what_lies_between_the_classes_is_known(tmp_path):
+    """A drug and a cell line that stand in training between the classes alone were trained on all the same."""
+    rows = pairs()
+    between = (rows["cell_line"] == "LINE-7") | (rows["drug_a"] == "drug L")
+    rows["part"] = np.where(between, "train", np.array(["train", "train", "valid", "test"])[np.arange(len(rows)) % 4])
+    rows["score"] = np.where(between, 5.0, 10.0 * (np.arange(len(rows)) % 3 > 0))
+    write(tmp_path, rows)
+    options = {"task": "classification", "split": "column:part", "positive": 8.0, "negative": 2.0}
+    data = data_of(tmp_path, **options)
+    assert "LINE-7" not in set(data.table["cell_line"]) and "LINE-7" in data.preprocess["train_cells"]
+    values = np.stack([data.cells[f"LINE-{i}"] for i in range(8)])
+    np.testing.assert_allclose(values.mean(axis=0), 0, atol=1e-5)
+    assert {drug.name for drug in data.train_drugs()} == set(DRUGS["name"])
+    assert len(data.preprocess["train_drugs"]) == 12
+    assert sum(batch.num_pairs for batch in data.train_dataloader()) == len(data.trained_on())
+
+
+def test_a_split_that_puts_repeats_apart_is_refused(tmp_path):
+    rows = pairs()
+    rows["part"] = np.array(["train", "train", "valid", "test"])[np.arange(len(rows)) % 4]
+    swap = rows.iloc[:4].rename(columns={"drug_a": "drug_b", "drug_b": "drug_a"})
+    again = pd.concat([swap, rows.iloc[4:6]]).assign(part=[*rows["part"][:3], "valid", *rows["part"][4:6]], score=0.5)
+    write(tmp_path, pd.concat([rows, again]))
+    last = len(rows) + 5
+    message = rf"pairs.csv:5: part = 'test': line {last} has the same pair and cell line with 'valid'. Put all .*skip"
+    with pytest.raises(InputError, match=message):
+        data_of(tmp_path, split="column:part")
+    data = data_of(tmp_path, split="column:part", on_error="skip")
+    assert data.rejected[["line", "column", "value"]].values.tolist() == [[5, "part", "test"], [last, "part", "valid"]]
+    assert len(data.samples) == len(rows) - 1 and data.repeats == {"rows": 5, "contradictory": 10}
+    assert data_of(tmp_path, split="random").repeats == {"rows": 6, "contradictory": 12}
