@@ -94,8 +94,7 @@ class DrugTable:
             notes.append(f"Of {what} the largest fragment was kept: {_listed(self._salts)}.")
         metal = [drug.name for drug in self._known.values() if isinstance(drug, Drug) and drug.metal]
         if metal:
-            what = "1 drug is a metal complex" if len(metal) == 1 else f"{len(metal)} drugs are metal complexes"
-            notes.append(f"{what}, of which all fragments were kept: {_listed(metal)}.")
+            notes.append(f"Of metal complexes ({len(metal)}) all fragments were kept: {_listed(metal)}.")
         if self._repeats:
             what = "1 name stands" if len(self._repeats) == 1 else f"{len(self._repeats)} names stand"
             notes.append(f"{what} for a molecule of another name: {_listed(self._repeats)}.")
@@ -104,8 +103,9 @@ class DrugTable:
     def _checked(self, column: str, name: str, smiles: str, place: str) -> Drug:
         if name not in self._known:
             try:
-                self._known[name], salt = checked_drug(name, smiles, place)
-                self._salts += [name] * salt
+                drug, salt = checked_drug(name, smiles, place)
+                self._known[name] = drug
+                self._salts += [f"{name} ({drug.smiles})"] * salt
             except RecordError as error:
                 self._known[name] = error
         known = self._known[name]

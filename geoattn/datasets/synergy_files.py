@@ -14,7 +14,7 @@ from geoattn.datasets.synergy_rows import RowReader
 from geoattn.datasets.tables import open_table
 from geoattn.domains.records import RecordError
 from geoattn.domains.synergy.records import Combination
-from geoattn.domains.synergy.responses import Response, ResponseScale, excess
+from geoattn.domains.synergy.responses import Response, ResponseScale, direction_note, excess
 from geoattn.errors import InputError, nearest_hint
 
 Source = Literal["column", "hsa", "bliss"]
@@ -71,7 +71,7 @@ class CombinationReader:
         self.path, self.rejections, self.drugs, self.cells, self.tissue = Path(path), rejections, drugs, cells, tissue
         self.columns, self.labels, self.scores = columns or SynergyColumns(), labels, scores
         self.source, self.response_scale = source, response_scale
-        self._num_responses = 0
+        self._num_responses, self._direction = 0, ""
 
     def __iter__(self) -> Iterator[Combination]:
         computed = self.source != "column" and self.scores
@@ -107,7 +107,7 @@ class CombinationReader:
                 responses.append(rows.response(file, line, cells))
             except RecordError as error:
                 self.rejections.add(file, line, error)
-        self._num_responses = len(responses)
+        self._num_responses, self._direction = len(responses), direction_note(responses, self.response_scale)
         try:
             found, without = excess(responses, self.response_scale)
         except InputError as error:
@@ -132,4 +132,5 @@ class CombinationReader:
                 f"Scores were computed from {self._num_responses} responses ({self.response_scale}): mean excess of "
                 f"inhibition over {names[self.source]} in percentage points, positive for synergy."
             )
+            notes += [self._direction] * bool(self._direction)
         return notes
