@@ -263,7 +263,7 @@ def test_smiles_in_columns_and_metals(tmp_path):
     rows["smiles_a"], rows["smiles_b"] = rows["drug_a"].map(smiles), rows["drug_b"].map(smiles)
     write(tmp_path, rows)
     data = data_of(tmp_path, drugs=None)
-    assert "1 drug is a metal complex, of which all fragments were kept: drug A." in data.notes
+    assert "Of metal complexes (1) all fragments were kept: drug A." in data.notes
     with pytest.raises(InputError, match="'drug A': a metal complex: no force field"):
         data_of(tmp_path, drugs=None, graph="3d")
     with pytest.raises(InputError, match="no smiles_a column found"):
