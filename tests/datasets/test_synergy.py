@@ -402,7 +402,7 @@ def test_stereoisomers_are_two_drugs(tmp_path):
     assert any(
         "1 row repeats" in note and f"lines {last - 2} and {last} (cis, drug A, salt)" in note for note in data.notes
     )
-    assert "Of 1 salt or mixture the largest fragment was kept: salt." in data.notes
+    assert any("Of 1 salt or mixture the largest fragment was kept: salt (" in note for note in data.notes)
     rejected = Rejections("raise")
     assert [drug.name for drug in DrugTable(tmp_path / "drugs.csv").all(rejected)][-2:] == ["cis", "trans"]
     write(tmp_path, pd.concat([rows, rows.iloc[-1:].assign(drug_b="salt")]))
