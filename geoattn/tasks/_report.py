@@ -29,9 +29,14 @@ def beaten_by(metrics: Mapping[str, Any], headline: str) -> str:
 
 
 def training_section(
-    history: pd.DataFrame, best_epochs: Sequence[int], seconds: float, ylabel: str = "loss (normalised targets)"
+    history: pd.DataFrame,
+    best_epochs: Sequence[int],
+    seconds: float,
+    ylabel: str = "loss (normalised targets)",
+    *,
+    keep: str = "best",
 ) -> Section:
-    """The learning curve, and which epochs were kept."""
+    """The learning curve, and which epochs were kept: the best, or the last."""
     curves: dict[str, Any] = {}
     for seed, part in history.groupby("seed"):
         suffix = f", seed {seed}" if history["seed"].nunique() > 1 else ""
@@ -40,10 +45,11 @@ def training_section(
     best = float(best_epochs[0]) if len(best_epochs) == 1 else None
     figure = learning_curve(curves, ylabel=ylabel, best=best)
     kept = ", ".join(map(str, best_epochs))
+    which = "the last" if keep == "last" else "the best on the validation part"
     text = (
         f"{history['epoch'].max()} epochs in {format_number(seconds / 60)} minutes. Kept: the weights of epoch "
-        f"{kept}, the best on the validation part. The training loss is of the weights while they change, the "
-        "validation loss of their average if one is taken."
+        f"{kept}, {which}. The training loss is of the weights while they change, the validation loss of their average "
+        "if one is taken."
     )
     return Section("Training", [Plot(figure, "Learning curve."), Text(text)])
 

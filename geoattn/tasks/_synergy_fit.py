@@ -198,7 +198,7 @@ def _finish(
         preprocess=data.preprocess,
     )
     findings.write_tables(folder)
-    overlap = audit(data.samples, data.split)
+    overlap = audit(data.samples, data.split) | {"duplicates": data.repeats["rows"]}
     card = _card(config, data, findings.symmetry, overlap, command)
     save_pretrained(
         folder.path / "model",

@@ -116,7 +116,7 @@ def write_fit_report(
     ylabel = "Huber loss (standardised scores)" if findings.task == "regression" else "cross entropy"
     sections = [
         *_findings(findings),
-        training_section(history, best_epochs, seconds, ylabel=ylabel),
+        training_section(history, best_epochs, seconds, ylabel=ylabel, keep=config["model"]["keep"]),
         _data(overlap, rejected, notes),
         symmetry_section(findings.symmetry.errors, findings.symmetry.text, tolerance=SYMMETRY_TOLERANCE),
         reproduce_section(command, config),
@@ -316,7 +316,7 @@ def _drugs(sample: Combination) -> tuple[Drug, Drug]:
 
 
 def _data(overlap: Mapping[str, Any], rejected: pd.DataFrame, notes: Sequence[str]) -> Section:
-    repeats = {"pairs that repeat an earlier pair": overlap["duplicates"], "in no part": overlap["left_out"]}
+    repeats = {"rows that repeated a pair, merged": overlap["duplicates"], "in no part": overlap["left_out"]}
     counts = {f"{what} ({part})": n for what in ("drugs", "cells", "tissues") for part, n in overlap[what].items()}
     blocks: list[Block] = [
         KeyValues({**overlap["sizes"], **counts, **repeats}),

@@ -71,7 +71,8 @@ def audit(options: dict[str, Any], out: str | None = None) -> pd.DataFrame:
     report = audit_split(data.samples, data.split)
     counts, examples = pd.DataFrame(audit_rows(report)), pd.DataFrame(report["examples"])
     parts = pd.DataFrame({"pairs": report["sizes"], **{what: report[what] for what in ("drugs", "cells", "tissues")}})
-    print(f"{parts.to_string()}\n{report['left_out']} pairs in no part; {len(data.rejected)} rows rejected\n")
+    left = f"{data.repeats['rows']} rows merged, {len(data.rejected)} rejected, {report['left_out']} pairs in no part"
+    print(f"{parts.to_string()}\n{left}\n")
     print(counts.to_string(index=False))
     if report["same_molecule"]:
         print(f"\nnames of one molecule: {'; '.join(' = '.join(names) for names in report['same_molecule'])}")

@@ -605,7 +605,7 @@ class TestCommandLine:
         out = tmp_path / "counts.csv"
         assert main(["synergy", "audit", *words(files, "--split", "combination", "--out", out)]) == 0
         printed = capsys.readouterr().out
-        assert "shared_pair" in printed and "0 rows rejected" in printed
+        assert "shared_pair" in printed and "0 rows merged, 0 rejected" in printed
         counts = pd.read_csv(out)
         both = counts[(counts["parts"] == "train/test") & (counts["what"] == "shared_pair")]
         assert both["count"].tolist() == [0] and out.with_suffix(".examples.csv").is_file()
