@@ -142,16 +142,21 @@ class TestPredict:
     def test_parts_of_something_else_are_not_mixed_in(self, trained, tmp_path, monkeypatch):
         file = write_table(tmp_path / "new.csv", 10)
 
+        whole, calls = _molecules_predict.predict_samples, []
+
         def stopped(*arguments):
-            raise KeyboardInterrupt
+            calls.append(arguments)
+            if len(calls) == 2:
+                raise KeyboardInterrupt
+            return whole(*arguments)
 
         with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
             patch.setattr(_molecules_predict, "predict_samples", stopped)
-            predict(trained, file, tmp_path / "p.csv")
-        with pytest.raises(
-            InputError, match=r"p\.csv\.parts holds the beginning .* another chunk_size \(1000, now 5\)"
-        ):
             predict(trained, file, tmp_path / "p.csv", chunk_size=5)
+        with pytest.raises(
+            InputError, match=r"p\.csv\.parts holds the beginning .* another chunk_size \(5, now 1000\)"
+        ):
+            predict(trained, file, tmp_path / "p.csv")
 
     @pytest.mark.parametrize(
         ("out", "options", "message"),

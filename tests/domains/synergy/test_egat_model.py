@@ -297,7 +297,8 @@ def test_layers_add_something():
 @pytest.mark.parametrize("encoder", ENCODERS)
 def test_over_fits_40_pairs(encoder):
     batch = batch_of(dtype=torch.float32)
-    model = make(encoder, torch.float32, dropout=0.0, input_dropout=0.0, identity_dropout=0.0).train()
+    still = dict.fromkeys(("dropout", "input_dropout", "identity_dropout", "molecule_dropout"), 0.0)
+    model = make(encoder, torch.float32, **still).train()
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
     for _ in range(80):
         optimizer.zero_grad()
