@@ -175,7 +175,7 @@ def read_drugs(data: SynergyData, *, positions: bool) -> None:
     features = make_preprocess(data.train_drugs(), positions=positions)
     mean, sd = 0.0, 1.0
     if data.task == "regression" or data.positive is not None:
-        samples = [*data.part("train"), *data.between]
+        samples = data.trained_on()
         scores = np.array([s.score if data.task == "regression" else s.measured for s in samples], dtype=np.float64)
         mean, sd = float(scores.mean()), float(scores.std()) or 1.0
     target = {"mean": mean, "sd": sd}
