@@ -1,0 +1,1 @@
+"""Point clouds: records, parametric shapes, rotations, features, baselines, metrics, what parts of a split share."""
