@@ -1,6 +1,7 @@
 """The core: neighbourhoods, sparse reductions, neighbour attention and neighbour search."""
 
 from geoattn.kernels._dispatch import Choice, explain, use
+from geoattn.kernels.farthest_points import farthest_points
 from geoattn.kernels.gather_scatter import gather_dot, gather_scatter
 from geoattn.kernels.gather_silu import gather_silu
 from geoattn.kernels.knn import knn
@@ -19,6 +20,7 @@ __all__ = [
     "Neighborhood",
     "as_neighborhood",
     "explain",
+    "farthest_points",
     "gather_dot",
     "gather_scatter",
     "gather_silu",

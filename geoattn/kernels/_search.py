@@ -1,4 +1,4 @@
-"""What k-nearest-neighbour and radius search share: arguments, graphs, and the one rule for distances.
+"""What the searches share: arguments, graphs, and the one rule for distances.
 
 The rule that makes every implementation find the same neighbours in the same order: the squared distance is
 ``sum_d (y_d - x_d)^2``, from differences, dimensions added in ascending order, each operation rounded on its own (no
@@ -23,20 +23,19 @@ def check_points(
     x: Tensor, y: Tensor | None, ptr_x: Tensor | None, ptr_y: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
     """Sources, queries and their graphs, ``y`` filled in; points detached and in the dtype distances have."""
-    _check_shape("x", x)
+    check_cloud("x", x)
     if y is None:
         if ptr_y is not None:
             raise ShapeError("ptr_y", "a tensor", "None when y is None", "The points of x are the queries; drop it.")
     else:
-        _check_shape("y", y)
+        check_cloud("y", y)
         if y.shape[1] != x.shape[1]:
             raise ShapeError("y", f"{y.shape[1]} columns", f"as many as x, {x.shape[1]}")
         if (ptr_x is None) != (ptr_y is None):
             missing = "ptr_x" if ptr_x is None else "ptr_y"
             raise ShapeError(missing, "None", "the graphs of both x and y, or of neither")
-    for name, ptr in (("ptr_x", ptr_x), ("ptr_y", ptr_y)):
-        if ptr is not None and (ptr.ndim != 1 or ptr.is_floating_point() or ptr.dtype == torch.bool):
-            raise ShapeError(name, f"{ptr.dtype} of shape {tuple(ptr.shape)}", "[B+1] integers")
+    check_integers("ptr_x", ptr_x, "[B+1]")
+    check_integers("ptr_y", ptr_y, "[B+1]")
     dtype = torch.promote_types(x.dtype, torch.float32 if y is None else torch.promote_types(y.dtype, torch.float32))
     x = x.detach().to(dtype).contiguous()
     if y is None:
@@ -52,11 +51,11 @@ def check_count(argument: str, value: int) -> None:
 
 def graph_pointers(x: Tensor, y: Tensor, ptr_x: Tensor | None, ptr_y: Tensor | None) -> tuple[Tensor, Tensor]:
     """Where each graph begins in ``x`` and ``y`` (``[B+1]`` int64), after checking the values of all arguments."""
-    _check_finite("x", x)
+    check_finite("x", x)
     if y is not x:
-        _check_finite("y", y)
-    ptr_x = _checked_pointer("ptr_x", ptr_x, x)
-    ptr_y = _checked_pointer("ptr_y", ptr_y, y)
+        check_finite("y", y)
+    ptr_x = checked_pointer("ptr_x", ptr_x, x)
+    ptr_y = checked_pointer("ptr_y", ptr_y, y)
     if len(ptr_x) != len(ptr_y):
         raise ShapeError("ptr_y", f"{len(ptr_y) - 1} graphs", f"as many as ptr_x, {len(ptr_x) - 1}")
     return ptr_x, ptr_y
@@ -81,13 +80,13 @@ def distance_chunks(
         step = max(1, CHUNK // max(1, last - first))
         for begin in range(starts_y[graph], starts_y[graph + 1], step):
             rows = slice(begin, min(begin + step, starts_y[graph + 1]))
-            dist2 = _squared_distances(y[rows], x[first:last])
+            dist2 = squared_distances(y[rows], x[first:last])
             if exclude_self:
                 dist2.diagonal(begin - first).fill_(torch.nan)
             yield rows, first, dist2
 
 
-def _squared_distances(y: Tensor, x: Tensor) -> Tensor:
+def squared_distances(y: Tensor, x: Tensor) -> Tensor:
     """``[M, N]``, by the rule of this file."""
     total = y.new_zeros(len(y), len(x))
     for d in range(x.shape[1]):
@@ -96,21 +95,30 @@ def _squared_distances(y: Tensor, x: Tensor) -> Tensor:
     return total
 
 
-def _check_shape(argument: str, points: Tensor) -> None:
+def check_cloud(argument: str, points: Tensor) -> None:
+    """Coordinates are ``[N, D]`` floating-point numbers."""
     if points.ndim != 2 or points.shape[1] == 0:
         raise ShapeError(argument, f"shape {tuple(points.shape)}", "[N, D] coordinates")
     if not points.is_floating_point():
         raise ShapeError(argument, f"dtype {points.dtype}", "a floating-point dtype", "Call .float() on it.")
 
 
-def _check_finite(argument: str, points: Tensor) -> None:
+def check_integers(argument: str, value: Tensor | None, shape: str) -> None:
+    """``value`` is None or a vector of integers."""
+    if value is not None and (value.ndim != 1 or value.is_floating_point() or value.dtype == torch.bool):
+        raise ShapeError(argument, f"{value.dtype} of shape {tuple(value.shape)}", f"{shape} integers")
+
+
+def check_finite(argument: str, points: Tensor) -> None:
+    """Coordinates hold neither nan nor inf."""
     finite = points.isfinite()
     if not finite.all():
         row = int((~finite).any(1).nonzero()[0])
         raise ShapeError(argument, f"nan or inf in row {row}: {points[row].tolist()}", "finite coordinates")
 
 
-def _checked_pointer(argument: str, ptr: Tensor | None, points: Tensor) -> Tensor:
+def checked_pointer(argument: str, ptr: Tensor | None, points: Tensor) -> Tensor:
+    """``[B+1]`` int64 on the device of the points; one graph for None."""
     if ptr is None:
         return torch.tensor([0, len(points)], device=points.device)
     ptr = ptr.to(points.device, torch.int64)
