@@ -2,15 +2,20 @@
 
 from geoattn.geometry.edge_basis import EdgeBasis
 from geoattn.geometry.edge_frame import EdgeFrame
+from geoattn.geometry.frames import Frames, pca_frames
 from geoattn.geometry.harmonics import spherical_harmonics
 from geoattn.geometry.irreps import PackedLayout, natural_irreps, to_degrees, to_packed
+from geoattn.geometry.orthonormalize import orthonormalize
 from geoattn.geometry.wigner import rotation_to_y, wigner_d
 
 __all__ = [
     "EdgeBasis",
     "EdgeFrame",
+    "Frames",
     "PackedLayout",
     "natural_irreps",
+    "orthonormalize",
+    "pca_frames",
     "rotation_to_y",
     "spherical_harmonics",
     "to_degrees",

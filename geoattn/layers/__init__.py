@@ -23,8 +23,10 @@ from geoattn.layers.so3_activation import GateActivation, S2Activation, Separabl
 from geoattn.layers.so3_layer_norm import SO3LayerNorm
 from geoattn.layers.so3_linear import SO3Linear
 from geoattn.layers.sparse_gin import SparseGINAdapter
+from geoattn.layers.symmetrize import FrameAveraging
 from geoattn.layers.tensor_field_conv import TensorFieldConv
 from geoattn.layers.token_convolution import TokenConvolution
+from geoattn.layers.vector_attention import VectorAttention
 
 __all__ = [
     "ContextAttention",
@@ -36,6 +38,7 @@ __all__ = [
     "EquivariantGATLayer",
     "EquivariantLayerNorm",
     "EquivariantLinear",
+    "FrameAveraging",
     "GINAttention",
     "Gate",
     "GateActivation",
@@ -56,6 +59,7 @@ __all__ = [
     "SparseGINAdapter",
     "TensorFieldConv",
     "TokenConvolution",
+    "VectorAttention",
     "causal_neighborhood",
     "edge_geometry",
     "head_groups",
