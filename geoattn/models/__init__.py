@@ -4,6 +4,7 @@ from geoattn.models.egnn import EGNN
 from geoattn.models.equiformer import Equiformer
 from geoattn.models.equiformer_v2 import EquiformerV2
 from geoattn.models.iterative_se3_transformer import IterativeSE3Transformer
+from geoattn.models.point_transformer import PointTransformer
 from geoattn.models.polynormer import Polynormer
 from geoattn.models.se3_transformer import SE3Transformer
 
@@ -12,6 +13,7 @@ __all__ = [
     "Equiformer",
     "EquiformerV2",
     "IterativeSE3Transformer",
+    "PointTransformer",
     "Polynormer",
     "SE3Transformer",
 ]
