@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 NUM_FEATURES = 14
+NUM_CONTEXT = 11
 TINY = 1e-7
 
 
@@ -124,6 +125,38 @@ def surface_features(
         _dot(torch.linalg.cross(pb, px), torch.linalg.cross(pa, px)),
     ]  # fmt: skip
     return torch.stack(features, -1) * valid[..., None]
+
+
+def cloud_context(pos: Tensor, normal: Tensor, ptr: Tensor) -> Tensor:
+    """``[N, 11]`` invariants that say where in its cloud a point is and how its surface lies there.
+
+    With r the point relative to the centroid, n its normal and e_1, e_2, e_3 the principal axes of the cloud::
+
+        0  |r|      1  u(r) . n      2-4  |r . e_a|      5-7  |n . e_a|      8-10  standard deviation along e_a
+
+    Axes come in the order of ascending deviation. Absolute values do away with their free signs, so all is invariant to
+    rotation, translation and reflection. Where two deviations are equal the axes are arbitrary: a cube has no
+    principal axes, and what is said of its points changes with the slightest noise.
+
+    Args:
+        pos: ``[N, 3]``.
+        normal: ``[N, 3]`` unit.
+        ptr: ``[B+1]`` where each cloud begins.
+
+    Cost: ``O(N)`` and B 3 x 3 eigenproblems in float64.
+    """
+    counts = ptr.diff()
+    cloud = torch.arange(len(counts), device=pos.device).repeat_interleave(counts)
+    share = 1 / counts.clamp_min(1).double()
+    x = pos.double()
+    mean = x.new_zeros(len(counts), 3).index_add(0, cloud, x) * share[:, None]
+    r = x - mean[cloud]
+    second = x.new_zeros(len(counts), 3, 3).index_add(0, cloud, r[:, :, None] * r[:, None]) * share[:, None, None]
+    variance, axes = torch.linalg.eigh(second)
+    along, facing = (torch.einsum("ni,nia->na", v.double(), axes[cloud]).abs() for v in (r, normal))
+    radial = _dot(_unit(r), normal.double())[:, None]
+    spread = variance.clamp_min(0).sqrt()[cloud]
+    return torch.cat([r.norm(dim=-1, keepdim=True), radial, along, facing, spread], -1).to(pos.dtype)
 
 
 def _unit(v: Tensor) -> Tensor:

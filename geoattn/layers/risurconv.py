@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Literal
 
 import torch
@@ -105,7 +106,7 @@ class RISurConv(nn.Module):
             bounds = [0, len(sets)] if ptr is None else ptr.tolist()
             clouds = [
                 attention(sets[None, first:last], None if mask is None else mask[None, first:last])[0]
-                for first, last in zip(bounds[:-1], bounds[1:], strict=True)
+                for first, last in pairwise(bounds)
             ]
             sets = torch.cat(clouds)
         else:
