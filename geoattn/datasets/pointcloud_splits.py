@@ -1,0 +1,73 @@
+"""Splits of point clouds: as `split_rows`, with classes spread evenly over the parts where they are drawn."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from geoattn.datasets.splits import Split, says_valid, split_rows
+from geoattn.errors import InputError
+
+DRAWN = ("random", "kfold")
+"""Kinds in which every class is drawn by itself."""
+
+
+def split_clouds(
+    spec: str | None, table: pd.DataFrame, *, seed: int = 0, val_fraction: float = 0.1, test_fraction: float = 0.1
+) -> tuple[Split, str]:
+    """Divide the rows of ``table`` into train, valid and test.
+
+    Args:
+        spec: ``given`` (the folders or the column ``split``), or what `split_rows` takes except scaffolds; None for
+            ``given`` where the data have parts, else ``random``. Where parts are drawn (``random``, ``kfold:K:I``, and
+            a validation part that nothing names), each class is spread over them as evenly as its size allows.
+        table: one row per cloud, with ``id``, ``label`` (missing where there is none), and what the split reads.
+        seed: of everything drawn.
+        val_fraction, test_fraction: as in `split_rows`.
+
+    Returns:
+        The split and the spec that was used.
+
+    Raises:
+        InputError: as `split_rows`; and ``given`` for data without parts.
+    """
+    spec = spec or ("given" if "split" in table else "random")
+    if spec == "given" and "split" not in table:
+        raise InputError("split: 'given' needs folders named train and test, or a column 'split'; the data have none.")
+    if spec.startswith("scaffold"):
+        raise InputError("split: scaffolds are of molecules. Known: given, random, column:NAME, file:PATH, kfold:K:I.")
+    read = "column:split" if spec == "given" else spec
+    kind = read.split(":")[0]
+    split = split_rows(
+        read, table, seed=seed, val_fraction=val_fraction, test_fraction=test_fraction, what="cloud"
+    )  # also checks the options
+    label = table["label"].fillna("").to_numpy(dtype=object)
+    rng = np.random.default_rng(seed)
+    if kind in DRAWN:
+        order = _classes_in_turn(label, np.arange(len(table)), rng)
+        if kind == "kfold":
+            num_folds, fold = (int(text) for text in read.split(":")[1:])
+            test = order[fold::num_folds]
+        else:
+            test = order[_evenly(len(order), len(split["test"]))]
+    elif says_valid(read, table):
+        return split, spec
+    else:
+        test = np.array(split["test"])
+    rest = np.array(sorted({*split["train"], *split["valid"], *split["test"]} - set(test.tolist())))
+    rest = _classes_in_turn(label, rest, rng)
+    valid = rest[_evenly(len(rest), len(split["valid"]))]
+    train = np.setdiff1d(rest, valid)
+    parts = {"train": train, "valid": valid, "test": test}
+    return {name: sorted(int(row) for row in rows) for name, rows in parts.items()}, spec
+
+
+def _classes_in_turn(label: np.ndarray, rows: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """The rows in drawn order, class after class: rows at equal steps have all classes in their shares."""
+    rows = rng.permutation(rows)
+    return rows[np.argsort(label[rows].astype(str), kind="stable")]
+
+
+def _evenly(n: int, count: int) -> np.ndarray:
+    """``[count]`` places of 0..n-1 at equal steps."""
+    return ((np.arange(count) + 0.5) * n / count).astype(np.int64)

@@ -1,0 +1,385 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from geoattn.datasets.pointcloud_chunks import read_chunks
+from geoattn.datasets.pointclouds import PointCloudData
+from geoattn.domains.pointclouds.demo import CLASS_NAMES, SEGMENT_NAMES, demo_clouds, write_demo
+from geoattn.errors import InputError
+
+SHARED = Path(__file__).parents[3] / "shared/data/pointclouds"
+FILES = ("modelnet10_voxels.npz", "psb_shapes.npz")
+
+
+@pytest.fixture(scope="module")
+def clouds():
+    return demo_clouds(70, 32, seed=1)
+
+
+@pytest.fixture(scope="module")
+def folder(clouds, tmp_path_factory):
+    """Ten clouds of each of seven classes, in folders of classes beside a table."""
+    path = tmp_path_factory.mktemp("demo")
+    write_demo(path, clouds)
+    return path
+
+
+def data_of(file, **options):
+    data = PointCloudData(str(file), **{"progress": False, **options})
+    data.setup()
+    return data
+
+
+def arrays_of(clouds, **changes):
+    arrays = {
+        "points": np.concatenate([cloud.points for cloud in clouds]),
+        "ptr": np.cumsum([0, *(len(cloud) for cloud in clouds)]),
+        "normals": np.concatenate([cloud.normals for cloud in clouds]),
+        "segment": np.concatenate([cloud.segment for cloud in clouds]),
+        "label": np.array([cloud.label for cloud in clouds]),
+        "id": np.array([cloud.id for cloud in clouds]),
+        "class_names": np.array(CLASS_NAMES),
+        "segment_names": np.array(SEGMENT_NAMES),
+    }
+    return {key: value for key, value in (arrays | changes).items() if value is not None}
+
+
+def same_clouds(data, clouds, atol=1e-5):
+    assert [cloud.id.split("/")[-1].split(".")[0] for cloud in data.clouds] == [cloud.id for cloud in clouds]
+    for found, cloud in zip(data.clouds, clouds, strict=True):
+        np.testing.assert_allclose(found.points, cloud.points, atol=atol)
+        np.testing.assert_allclose(found.normals, cloud.normals, atol=atol)
+        assert data.class_names[found.label] == CLASS_NAMES[cloud.label]
+
+
+# --- what is read -----------------------------------------------------------------------------------------------------
+
+
+def test_folders_of_classes(folder, clouds):
+    data = data_of(folder)
+    same_clouds(data, sorted(clouds, key=lambda cloud: cloud.id))
+    assert data.class_names == list(CLASS_NAMES) and len(data.rejected) == 0
+    assert data.notes == ["1 files of the folder were not read as point clouds: .csv (1)."]
+    assert data.table.columns.tolist() == ["id", "file", "line", "label", "points"]
+    assert data.table["id"][0] == "airplane/airplane_0000.xyz" and data.table["points"].tolist() == [32] * 70
+    json.dumps(data.preprocess)
+    assert data.preprocess["normals"] and data.preprocess["segments_of_class"] == {}
+
+
+def test_a_table_of_files(folder, clouds):
+    data = data_of(folder / "clouds.csv")
+    same_clouds(data, clouds)
+    assert data.split_spec == "given" and data.table["line"].tolist() == list(range(2, 72))
+    assert {data.table["split"][row] for row in data.split["test"]} == {"test"} and len(data.split["test"]) == 14
+    pd.read_csv(folder / "clouds.csv").rename(columns={"file": "Where", "label": "Kind"}).to_parquet(
+        folder / "clouds.parquet"
+    )
+    other = data_of(folder / "clouds.parquet", file_column="where", label_column="Kind")
+    assert other.table["label"].tolist() == data.table["label"].tolist()
+
+
+def test_one_file_of_many_clouds(tmp_path, clouds):
+    np.savez(tmp_path / "a.npz", **arrays_of(clouds, fold=np.arange(70) % 5))
+    data = data_of(tmp_path / "a.npz", task="segmentation", split="column:fold=2")
+    same_clouds(data, clouds, atol=1e-7)
+    assert data.split["test"] == list(range(2, 70, 5))
+    assert data.preprocess["segment_names"] == list(SEGMENT_NAMES)
+    assert data.preprocess["segments_of_class"]["mug"] == ["mug body", "mug handle"]
+    assert {cloud.points.dtype for cloud in data.clouds} == {np.dtype(np.float32)}
+    np.savez(tmp_path / "b.npz", **arrays_of(clouds, label=np.array([CLASS_NAMES[c.label] for c in clouds])))
+    same_clouds(data_of(tmp_path / "b.npz"), clouds)
+
+
+@pytest.mark.parametrize("above", [True, False])
+def test_folders_of_parts(tmp_path, clouds, above):
+    for k, cloud in enumerate(clouds):
+        part = "test" if k % 10 == 0 else "train"
+        place = tmp_path / (f"{part}/{CLASS_NAMES[cloud.label]}" if above else f"{CLASS_NAMES[cloud.label]}/{part}")
+        place.mkdir(parents=True, exist_ok=True)
+        np.savetxt(place / f"{k}.xyz", cloud.points)
+    data = data_of(tmp_path)
+    assert data.split_spec == "given" and len(data.split["test"]) == 7 and len(data.split["valid"]) == 6
+    assert all("test" in Path(cloud.id).parts for cloud in data.part("test"))
+    assert data.class_names == list(CLASS_NAMES)
+
+
+def test_files_in_no_folder(tmp_path, clouds):
+    for cloud in clouds[:9]:
+        np.save(tmp_path / f"{cloud.id}.npy", np.column_stack([cloud.points, cloud.normals, cloud.segment]))
+    assert len(data_of(tmp_path, task="segmentation").clouds) == 9
+    with pytest.raises(InputError, match="folder of its class"):
+        data_of(tmp_path)
+
+
+def test_the_numbers_of_classes_of_points_may_have_gaps(tmp_path, clouds):
+    gaps = [np.where(cloud.segment == 14, -1, 3 * cloud.segment) for cloud in clouds]
+    np.savez(tmp_path / "a.npz", **arrays_of(clouds, segment=np.concatenate(gaps), segment_names=None))
+    data = data_of(tmp_path / "a.npz", task="segmentation")
+    assert data.segment_names == [str(3 * k) for k in range(17) if k != 14]
+    for cloud, before in zip(data.clouds, clouds, strict=True):
+        wanted = [-1 if k == 14 else k - (k > 14) for k in before.segment]
+        np.testing.assert_array_equal(cloud.segment, wanted)
+
+
+def test_many_files_are_read_in_processes(folder, clouds, monkeypatch):
+    monkeypatch.setattr("geoattn.datasets.pointcloud_sets.LARGE", 0)
+    same_clouds(data_of(folder / "clouds.csv", processes=2), clouds)
+
+
+# --- notes and errors -------------------------------------------------------------------------------------------------
+
+
+def test_notes_about_units_formats_and_columns(tmp_path, clouds):
+    for k, cloud in enumerate(clouds[:12]):
+        (tmp_path / CLASS_NAMES[cloud.label]).mkdir(exist_ok=True)
+        rows = np.column_stack([cloud.points * (1000 if k == 4 else 1), np.full(32, 0.5)])
+        if k % 3:
+            np.savetxt(tmp_path / CLASS_NAMES[cloud.label] / f"{k}.xyz", rows)
+        else:
+            np.save(tmp_path / CLASS_NAMES[cloud.label] / f"{k}.npy", rows)
+    (tmp_path / "mug" / "readme.md").write_text("hello")
+    notes = " ".join(data_of(tmp_path).notes)
+    for said in ("were not read as point clouds: .md (1)", ".xyz (8), .npy (4)", "In 12 of 12 clouds, column 4",
+                 "Sizes differ by a factor", "4.xyz", "millimetres"):  # fmt: skip
+        assert said in notes
+
+
+def test_bad_files_are_skipped_and_listed(tmp_path, clouds):
+    write_demo(tmp_path, clouds)
+    bad = {"chair/chair_0003.xyz": "", "mug/mug_0005.xyz": "1 2 3\n1 nan 2\n", "lamp/new.ply": "nothing\n"}
+    for name, content in bad.items():
+        (tmp_path / name).write_text(content)
+    with pytest.raises(InputError, match="chair_0003.xyz: file: .*empty.*--on-error skip"):
+        data_of(tmp_path)
+    data = data_of(tmp_path, on_error="skip", min_points=10)
+    assert len(data.clouds) == 68 and len(data.rejected) == 3
+    rejected = data.rejected.set_index("file")
+    assert rejected.loc[str(tmp_path / "mug/mug_0005.xyz"), "line"] == 2
+    assert "empty" in rejected.loc[str(tmp_path / "chair/chair_0003.xyz"), "reason"]
+    (tmp_path / "clouds.csv").write_text(
+        "file,label\nchair/chair_0010.xyz,chair\nchair/none.xyz,chair\n,chair\nmug/x,\n"
+    )
+    with pytest.raises(InputError, match="clouds.csv:4: file = '': the row names no file"):
+        data_of(tmp_path / "clouds.csv")
+    with pytest.raises(InputError, match="1 usable cloud: too few"):
+        data_of(tmp_path / "clouds.csv", on_error="skip")
+
+
+@pytest.mark.parametrize("task", ["classification", "segmentation", "normals"])
+def test_what_a_task_needs(tmp_path, clouds, task):
+    np.savez(tmp_path / "a.npz", **arrays_of(clouds, label=None, segment=None, normals=None))
+    with pytest.raises(InputError, match="a.npz: .*not known|a.npz: .*no normals"):
+        data_of(tmp_path / "a.npz", task=task)
+    with pytest.raises(InputError, match="no usable cloud; 70 were rejected"):
+        data_of(tmp_path / "a.npz", task=task, on_error="skip")
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"ptr": np.array([0, 5])}, "ptr: got shape (2,) of int64 from 0 to 5"),
+        ({"ptr": np.array([0.0, 2240.0])}, "ptr: got"),
+        ({"points": np.zeros((2240, 2))}, "points: got shape (2240, 2)"),
+        ({"normals": np.zeros((10, 3))}, "normals: got shape (10, 3)"),
+        ({"label": np.arange(70)}, "label: got shape (70,) of int64 from 0 to 69, expected 0 to 6"),
+        ({"label": np.array(["sofa"] * 70)}, "'sofa' is not among class_names"),
+        ({"weight": np.zeros(3)}, "weight: got shape (3,)"),
+        ({"segment_names": np.array(["a"])}, "numbers below 1"),
+    ],
+)
+def test_arrays_that_do_not_fit_together(tmp_path, clouds, changes, said):
+    np.savez(tmp_path / "a.npz", **arrays_of(clouds, **changes))
+    with pytest.raises(InputError) as caught:
+        data_of(tmp_path / "a.npz")
+    assert said in str(caught.value)
+
+
+def test_a_bad_cloud_among_arrays_is_named(tmp_path, clouds):
+    points = arrays_of(clouds)["points"].copy()
+    points[40] = np.nan
+    np.savez(tmp_path / "a.npz", **arrays_of(clouds, points=points))
+    with pytest.raises(InputError, match="cloud barbell_0001, point 8"):
+        data_of(tmp_path / "a.npz")
+
+
+def test_folders_that_cannot_be_understood(tmp_path, clouds):
+    with pytest.raises(InputError, match="no point cloud"):
+        data_of(tmp_path)
+    with pytest.raises(InputError, match="no such file or folder"):
+        data_of(tmp_path / "none")
+    for place in ("train/mug", "mug", "a/b/c"):
+        (tmp_path / place).mkdir(parents=True)
+    np.savetxt(tmp_path / "train/mug/a.xyz", clouds[0].points)
+    np.savetxt(tmp_path / "mug/a.xyz", clouds[0].points)
+    with pytest.raises(InputError, match="1 of 2 files stand in folders of parts"):
+        data_of(tmp_path)
+    np.savetxt(tmp_path / "a/b/c/a.xyz", clouds[0].points)
+    with pytest.raises(InputError, match="3 folders deep"):
+        data_of(tmp_path)
+
+
+def test_options_that_cannot_be():
+    for options, said in (
+        ({"task": "segmention"}, "'segmentation'"),
+        ({"batch_size": 0}, "--data.batch-size: got 0"),
+        ({"on_error": "go"}, "--on-error"),
+    ):
+        with pytest.raises(InputError, match=said):
+            data_of("none", **options)
+
+
+# --- splits -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("split", ["random", "kfold:5:2"])
+def test_drawn_splits_have_all_classes_in_every_part(folder, split):
+    data = data_of(folder, split=split, val_fraction=0.1, test_fraction=0.2)
+    rows = [row for part in data.split.values() for row in part]
+    assert sorted(rows) == list(range(70)) and len(data.split["test"]) == 14
+    counts = data.table["label"][data.split["test"]].value_counts()
+    assert len(counts) == 7 and set(counts) == {2}
+    assert data.table["label"][data.split["valid"]].nunique() >= 5
+    assert data.split == data_of(folder, split=split, val_fraction=0.1, test_fraction=0.2).split
+    other = data_of(folder, split=split, val_fraction=0.1, test_fraction=0.2, split_seed=1)
+    assert data.split != other.split
+
+
+def test_folds_share_nothing_and_cover_all(folder):
+    tests = [data_of(folder, split=f"kfold:4:{k}").split["test"] for k in range(4)]
+    assert sorted(row for test in tests for row in test) == list(range(70))
+
+
+def test_splits_by_a_file_and_bad_ones(folder, tmp_path):
+    ids = [f"mug/mug_{k:04d}.xyz" for k in (5, 12)]
+    (tmp_path / "ids.txt").write_text("\n".join(ids))
+    data = data_of(folder, split=f"file:{tmp_path / 'ids.txt'}")
+    assert data.table["id"][data.split["test"]].tolist() == ids
+    assert data.table["label"][data.split["valid"]].nunique() >= 6
+    for split, said in (
+        ("given", "need"),
+        ("scaffold", "molecules"),
+        ("randm", "random"),
+        ("column:fold", "no column 'fold'"),
+        ("kfold:5:7", "I 0..K-1"),
+    ):
+        with pytest.raises(InputError, match=said):
+            data_of(folder, split=split)
+
+
+def test_classes_that_cannot_be_learned_are_noted(folder, tmp_path, clouds):
+    table = pd.read_csv(folder / "clouds.csv").assign(split=lambda t: np.where(t["label"] == "mug", "test", "train"))
+    table["file"] = [str(folder / name) for name in table["file"]]
+    table.to_csv(tmp_path / "a.csv", index=False)
+    data = data_of(tmp_path / "a.csv")
+    assert data.notes == ["The training part has no mug, which other parts have."]
+    data.check_labels()
+    table[table["label"].isin(["mug", "chair"])].to_csv(tmp_path / "b.csv", index=False)
+    with pytest.raises(InputError, match="1 class, expected at least 2"):
+        data_of(tmp_path / "b.csv").check_labels()
+
+
+# --- batches ----------------------------------------------------------------------------------------------------------
+
+
+class Numbers:
+    """A featurizer that draws one number for each cloud."""
+
+    def __call__(self, cloud, rng):
+        return cloud.id, float(rng.random())
+
+    def collate(self, samples):
+        return dict(samples)
+
+
+def epoch_of(data, epoch, **options):
+    loader = data.train_dataloader()
+    loader.sampler.set_epoch(epoch)
+    return [item for batch in loader for item in batch.items()]
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_batches_follow_from_seed_and_epoch(folder, num_workers):
+    data = data_of(folder, batch_size=8, num_workers=num_workers, seed=3)
+    with pytest.raises(RuntimeError, match="use"):
+        data.train_dataloader()
+    data.use(Numbers())
+    alone = data_of(folder, batch_size=8, seed=3)
+    alone.use(Numbers())
+    first = epoch_of(data, 0)
+    assert first == epoch_of(alone, 0) and sorted(dict(first)) == sorted(cloud.id for cloud in data.part("train"))
+    later = epoch_of(data, 5)
+    assert [name for name, _ in first] != [name for name, _ in later]
+    assert not {number for _, number in first} & {number for _, number in later}
+    valid = [item for batch in data.val_dataloader() for item in batch.items()]
+    assert [name for name, _ in valid] == [cloud.id for cloud in data.part("valid")]
+    assert valid == [item for batch in data.val_dataloader() for item in batch.items()]
+    assert sum(map(len, data.predict_dataloader())) == 70 and sum(map(len, data.test_dataloader())) == 7
+
+
+def test_training_may_have_a_featurizer_of_its_own(folder):
+    data = data_of(folder)
+    train, evaluate = Numbers(), Numbers()
+    data.use(train, evaluate)
+    assert data.train_dataloader().dataset.featurizer is train
+    assert data.val_dataloader().dataset.featurizer is evaluate
+
+
+# --- chunks -----------------------------------------------------------------------------------------------------------
+
+
+def test_chunks_for_prediction(folder, tmp_path, clouds):
+    data = data_of(folder, task="segmentation")
+    chunks = list(read_chunks(folder / "clouds.csv", data.preprocess, chunk_size=30))
+    assert [len(chunk.clouds) for chunk in chunks] == [30, 30, 10]
+    assert [cloud.id for chunk in chunks for cloud in chunk.clouds] == [cloud.id for cloud in clouds]
+    assert all(cloud.label is None and cloud.segment is None for chunk in chunks for cloud in chunk.clouds)
+    assert chunks[1].table["label"].tolist() == [CLASS_NAMES[cloud.label] for cloud in clouds[30:60]]
+    after = list(read_chunks(folder / "clouds.csv", data.preprocess, chunk_size=30, skip=2))
+    assert [chunk.number for chunk in after] == [2]
+    (one,) = read_chunks(folder / "mug/mug_0005.xyz", data.preprocess)
+    np.testing.assert_allclose(one.clouds[0].points, clouds[5].points, atol=1e-5)
+
+
+def test_chunks_with_labels_have_the_numbers_of_the_model(folder, tmp_path, clouds):
+    preprocess = data_of(folder, task="segmentation").preprocess | {"class_names": [*CLASS_NAMES[::-1]]}
+    few = [cloud for cloud in clouds if CLASS_NAMES[cloud.label] in ("mug", "table")]
+    np.savez(tmp_path / "a.npz", **arrays_of(few, segment_names=None))
+    (chunk,) = read_chunks(tmp_path / "a.npz", preprocess, need_labels=True)
+    for cloud, before in zip(chunk.clouds, few, strict=True):
+        assert preprocess["class_names"][cloud.label] == CLASS_NAMES[before.label]
+        names = [preprocess["segment_names"][k] for k in cloud.segment]
+        assert names == [str(k) for k in before.segment]
+    preprocess["segment_names"] = preprocess["segment_names"][:1]
+    (chunk,) = read_chunks(tmp_path / "a.npz", preprocess, need_labels=True, on_error="skip")
+    assert len(chunk.rejected) == len(few) - len(chunk.clouds) > 0 and "class of points" in chunk.rejected["reason"][0]
+    preprocess |= {"task": "classification", "class_names": ["cup"]}
+    with pytest.raises(InputError, match="does not know the class"):
+        list(read_chunks(tmp_path / "a.npz", preprocess, need_labels=True))
+
+
+def test_chunks_list_bad_files(tmp_path, folder, clouds):
+    preprocess = data_of(folder).preprocess
+    write_demo(tmp_path, clouds[:14])
+    (tmp_path / "mug/mug_0005.xyz").write_text("")
+    chunks = list(read_chunks(tmp_path, preprocess, chunk_size=10, on_error="skip"))
+    assert [len(chunk.rejected) for chunk in chunks] == [0, 1] and [len(chunk.clouds) for chunk in chunks] == [10, 3]
+
+
+# --- real data --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(not SHARED.is_dir(), reason="needs the arrays of the real sets")
+@pytest.mark.slow
+def test_the_converted_sets_are_read(tmp_path):
+    import subprocess
+    import sys
+
+    script = Path(__file__).parents[2] / "benchmarks/pointclouds_to_npz.py"
+    subprocess.run([sys.executable, str(script), str(SHARED), str(tmp_path)], check=True, capture_output=True)
+    data = data_of(tmp_path / "modelnet10.npz")
+    assert len(data.clouds) == 3984 + 453 and len(data.class_names) == 10 and len(data.split["test"]) == 453
+    data = data_of(tmp_path / "princeton.npz", split="column:fold=0")
+    assert len(data.clouds) == 266 and data.preprocess["normals"] and not data.notes
