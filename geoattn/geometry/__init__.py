@@ -5,6 +5,7 @@ from geoattn.geometry.edge_frame import EdgeFrame
 from geoattn.geometry.frames import Frames, pca_frames
 from geoattn.geometry.harmonics import spherical_harmonics
 from geoattn.geometry.irreps import PackedLayout, natural_irreps, to_degrees, to_packed
+from geoattn.geometry.matrix_groups import MatrixGroup
 from geoattn.geometry.orthonormalize import orthonormalize
 from geoattn.geometry.wigner import rotation_to_y, wigner_d
 
@@ -12,6 +13,7 @@ __all__ = [
     "EdgeBasis",
     "EdgeFrame",
     "Frames",
+    "MatrixGroup",
     "PackedLayout",
     "natural_irreps",
     "orthonormalize",

@@ -13,9 +13,11 @@ from geoattn.layers.gin_attention import GINAttention, causal_neighborhood
 from geoattn.layers.graph_attention import GraphAttentionLayer
 from geoattn.layers.grouped_mlp import GroupedLinear, GroupedMLP
 from geoattn.layers.norm_nonlinearity import NormNonlinearity
+from geoattn.layers.offset_attention import OffsetAttention
 from geoattn.layers.pair_attention import PairAttention, pair_tokens
 from geoattn.layers.pna_attention import PNAAttention, mean_log_degree
 from geoattn.layers.polynormer import PolynormerGlobalLayer, PolynormerLocalLayer, head_groups, linear_attention
+from geoattn.layers.risurconv import RISurConv
 from geoattn.layers.se3_transformer import SE3TransformerLayer
 from geoattn.layers.self_loops import with_self_loops
 from geoattn.layers.so2_conv import SO2Conv
@@ -23,12 +25,19 @@ from geoattn.layers.so3_activation import GateActivation, S2Activation, Separabl
 from geoattn.layers.so3_layer_norm import SO3LayerNorm
 from geoattn.layers.so3_linear import SO3Linear
 from geoattn.layers.sparse_gin import SparseGINAdapter
-from geoattn.layers.symmetrize import FrameAveraging
+from geoattn.layers.symmetrize import (
+    Canonicalize,
+    FrameAveraging,
+    OrbitDistance,
+    VectorNetwork,
+    prior_regularization,
+)
 from geoattn.layers.tensor_field_conv import TensorFieldConv
 from geoattn.layers.token_convolution import TokenConvolution
 from geoattn.layers.vector_attention import VectorAttention
 
 __all__ = [
+    "Canonicalize",
     "ContextAttention",
     "EGNNLayer",
     "EdgeGeometry",
@@ -46,10 +55,13 @@ __all__ = [
     "GroupedLinear",
     "GroupedMLP",
     "NormNonlinearity",
+    "OffsetAttention",
+    "OrbitDistance",
     "PNAAttention",
     "PairAttention",
     "PolynormerGlobalLayer",
     "PolynormerLocalLayer",
+    "RISurConv",
     "S2Activation",
     "SE3TransformerLayer",
     "SO2Conv",
@@ -60,11 +72,13 @@ __all__ = [
     "TensorFieldConv",
     "TokenConvolution",
     "VectorAttention",
+    "VectorNetwork",
     "causal_neighborhood",
     "edge_geometry",
     "head_groups",
     "linear_attention",
     "mean_log_degree",
     "pair_tokens",
+    "prior_regularization",
     "with_self_loops",
 ]

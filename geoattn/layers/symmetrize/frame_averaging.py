@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from geoattn.errors import InputError, ShapeError
+from geoattn.errors import ShapeError
 from geoattn.geometry.frames import Frames, pca_frames
-from geoattn.layers.symmetrize.in_frames import call_in_frames, check_points, check_representations
+from geoattn.layers.symmetrize.in_frames import call_in_frames, check_points, check_representations, read_group
 
 
 class FrameAveraging(nn.Module):
@@ -72,16 +71,13 @@ class FrameAveraging(nn.Module):
         samples: int | None = None,
     ) -> None:
         super().__init__()
-        match = re.fullmatch(r"(S?)O(?:([1-9])|\(([1-9])\))", group)
-        if not match:
-            raise InputError(f"group: got {group!r}, expected 'SO3', 'O3', or another dimension.")
+        self.special, self.dim = read_group(group)
         check_representations("inputs", inputs)
         check_representations("out", [out] if isinstance(out, str) else out)
         if samples is not None and samples < 1:
             raise ShapeError("samples", f"{samples}", "at least 1, or None")
         self.net = net
-        self.group, self.special, self.dim = group, bool(match[1]), int(match[2] or match[3])
-        self.inputs, self.out = tuple(inputs), out if isinstance(out, str) else tuple(out)
+        self.group, self.inputs, self.out = group, tuple(inputs), out if isinstance(out, str) else tuple(out)
         self.stochastic, self.samples = stochastic, samples
 
     def forward(self, pos: Tensor, *inputs: Tensor | None, mask: Tensor | None = None) -> Any:

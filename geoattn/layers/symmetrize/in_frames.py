@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, get_args
 
@@ -23,6 +24,25 @@ def check_representations(argument: str, names: Sequence[str]) -> None:
     for name in names:
         if name not in get_args(Representation):
             raise InputError(f"{argument}: got {name!r}. {nearest_hint(str(name), get_args(Representation))}")
+
+
+def read_group(group: str) -> tuple[bool, int]:
+    """Whether mirror images differ, and the dimension, of ``"SO3"``, ``"O3"``, ``"SO(2)"`` and so on.
+
+    Raises:
+        InputError: for anything else.
+    """
+    match = re.fullmatch(r"(S?)O(?:([1-9])|\(([1-9])\))", group)
+    if not match:
+        raise InputError(f"group: got {group!r}, expected 'SO3', 'O3', or another dimension.")
+    return bool(match[1]), int(match[2] or match[3])
+
+
+def mean_of_points(pos: Tensor, mask: Tensor | None) -> Tensor:
+    """``[B, D]``: the mean of each cloud of ``pos [B, N, D]`` without its padding; 0 for a cloud without points."""
+    if mask is None:
+        return pos.sum(1) / max(pos.shape[1], 1)
+    return pos.masked_fill(~mask[..., None], 0.0).sum(1) / mask.sum(1, keepdim=True).clamp(min=1)
 
 
 def check_points(pos: Tensor, mask: Tensor | None, dim: int | None = None) -> None:
