@@ -1,4 +1,4 @@
-"""How neighbour search is cut up on the CPU: small graphs are scanned, in large ones a k-d tree proposes candidates."""
+"""How neighbour search is cut up on the CPU: small graphs are scanned, large ones searched by a k-d tree."""
 
 from __future__ import annotations
 
@@ -8,8 +8,11 @@ from functools import cached_property
 import numpy as np
 from torch import Tensor
 
-TREE_POINTS = 200
-"""A k-d tree is faster than looking at all pairs from about this times 2^D sources in D dimensions (measured)."""
+from geoattn.kernels._search_loops import split_into_leaves
+from geoattn.kernels._threads import run_rows
+
+LEVEL_COST = 10
+"""Multiply-adds that sorting a point into the next level of a k-d tree is worth."""
 
 
 @dataclass(frozen=True)
@@ -39,17 +42,31 @@ class Search:
         return np.concatenate([[0], np.cumsum(self.last[rows] - self.first[rows])])
 
 
-def plan(x: Tensor, y: Tensor, ptr_x: Tensor, ptr_y: Tensor) -> Search:
-    """Decide for each graph how it is searched."""
+def plan(x: Tensor, y: Tensor, ptr_x: Tensor, ptr_y: Tensor, tree_points: int) -> Search:
+    """Decide for each graph how it is searched: by a tree from ``tree_points`` times 2^D sources in D dimensions."""
     starts_x, starts_y = ptr_x.numpy(), ptr_y.numpy()
     queries = np.diff(starts_y)
     first, last = np.repeat(starts_x[:-1], queries), np.repeat(starts_x[1:], queries)
-    large = (np.diff(starts_x) >= TREE_POINTS << min(x.shape[1], 48)) & (queries > 0)  # 2^48 points do not exist
+    least = max(1, tree_points << min(x.shape[1], 48))  # 2^48 points do not exist
+    large = (np.diff(starts_x) >= least) & (queries > 0)
     trees = [
         (slice(*starts_x[graph : graph + 2]), slice(*starts_y[graph : graph + 2])) for graph in np.flatnonzero(large)
     ]
     scan_rows = np.flatnonzero(np.repeat(~large, queries))
     return Search(x.numpy(), y.numpy(), first, last, trees, scan_rows)
+
+
+def leaf_order(x: np.ndarray, ptr: np.ndarray, leaf: int) -> np.ndarray:
+    """``[N]`` int64, the rows of ``x`` graph by graph in the order of a k-d tree's leaves of ``leaf`` points.
+
+    ``ptr [B, 2]`` is where each graph begins and ends; rows of none stay where they are.
+    """
+    order = np.arange(len(x))
+    levels = np.log2(np.maximum((ptr[:, 1] - ptr[:, 0]) / leaf, 1)).max(initial=0)
+    work = int(len(x) * levels * LEVEL_COST)
+    share = np.concatenate([[0], np.cumsum(ptr[:, 1] - ptr[:, 0])])
+    run_rows(split_into_leaves, share, work, x, ptr, leaf, np.empty(len(x), x.dtype), order)
+    return order
 
 
 def rounding(points: np.ndarray) -> tuple[float, float]:

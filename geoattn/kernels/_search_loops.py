@@ -87,23 +87,6 @@ def knn_scan(begin, end, rows, first, last, y, columns, exclude_self, idx, dist2
 
 
 @njit(nogil=True, cache=True)
-def knn_rank(begin, end, rows, candidates, num_sources, offset, reach2, y, x, exclude_self, idx, dist2, complete):
-    """Nearest neighbours of the queries ``rows[begin:end]`` among a few candidates each.
-
-    ``complete[p]`` says whether no other source can come before the k-th: the others are at ``reach2[p]`` or farther.
-    """
-    k = idx.shape[1]
-    for p in range(begin, end):
-        i = rows[p]
-        point, best, who = y[i], dist2[i], idx[i]
-        count = 0
-        for j in candidates[p]:
-            if j < num_sources and not (exclude_self and j + offset == i):
-                count = _insert(best, who, count, _distance(point, x[j + offset]), j + offset)
-        complete[p] = count == k and best[k - 1] < reach2[p]
-
-
-@njit(nogil=True, cache=True)
 def radius_count(begin, end, rows, first, last, y, columns, limit, exclude_self, counts):
     """Number of sources within the radius of the queries ``rows[begin:end]``."""
     near = np.empty(BLOCK, y.dtype)
@@ -158,3 +141,65 @@ def radius_sort(begin, end, row_ptr, y, x, source):
         for p in range(len(row)):
             near[p] = _distance(y[i], x[row[p]])
         row[:] = row[np.argsort(near, kind="mergesort")]
+
+
+@njit(nogil=True, cache=True)
+def split_into_leaves(first, last, points, ptr, leaf, keys, order):
+    """Reorder ``order`` so that in each of the graphs ``first:last`` every run of ``leaf`` points is close together.
+
+    A graph is halved across the widest side of its box, at a multiple of ``leaf`` points, and so are the halves:
+    of n leaves the first half gets ceil(n / 2). ``keys [N]`` is for scratch.
+    """
+    begins, ends = np.empty(64, np.int64), np.empty(64, np.int64)  # ranges still to be cut; each level adds one
+    for graph in range(first, last):
+        _split(ptr[graph, 0], ptr[graph, 1], points, leaf, keys, order, begins, ends)
+
+
+@njit(nogil=True, cache=True)
+def _split(first, last, points, leaf, keys, order, begins, ends):
+    begins[0], ends[0], pending = first, last, 1
+    while pending > 0:
+        pending -= 1
+        begin, end = begins[pending], ends[pending]
+        if end - begin <= leaf:
+            continue
+        axis, widest = 0, points.dtype.type(-1)
+        for d in range(points.shape[1]):
+            low = high = points[order[begin], d]
+            for slot in range(begin + 1, end):
+                value = points[order[slot], d]
+                low, high = min(low, value), max(high, value)
+            if high - low > widest:
+                axis, widest = d, high - low
+        for slot in range(begin, end):
+            keys[slot] = points[order[slot], axis]
+        middle = begin + (end - begin + 2 * leaf - 1) // (2 * leaf) * leaf
+        _select(keys, order, begin, end - 1, middle)
+        begins[pending], ends[pending] = begin, middle
+        begins[pending + 1], ends[pending + 1] = middle, end
+        pending += 2
+
+
+@njit(nogil=True, cache=True)
+def _select(keys, order, left, right, middle):
+    """Hoare's quickselect: no key of ``left:middle`` is larger than one of ``middle:right+1``."""
+    while left < right:
+        a, b, c = keys[left], keys[(left + right) // 2], keys[right]
+        pivot = max(min(a, b), min(max(a, b), c))
+        i, j = left, right
+        while i <= j:
+            while keys[i] < pivot:
+                i += 1
+            while keys[j] > pivot:
+                j -= 1
+            if i <= j:
+                keys[i], keys[j] = keys[j], keys[i]
+                order[i], order[j] = order[j], order[i]
+                i += 1
+                j -= 1
+        if middle <= j:
+            right = j
+        elif middle >= i:
+            left = i
+        else:
+            return

@@ -96,5 +96,6 @@ def _check(
     check_finite("pos_source", pos_source)
     check_finite("pos_target", pos_target)
     graphs = len(checked_pointer("ptr_source", ptr_source, pos_source)) - 1
-    if len(checked_pointer("ptr_target", ptr_target, pos_target)) - 1 != graphs:
-        raise ShapeError("ptr_target", f"{len(ptr_target) - 1} graphs", f"as many as ptr_source, {graphs}")
+    found = len(checked_pointer("ptr_target", ptr_target, pos_target)) - 1
+    if found != graphs:
+        raise ShapeError("ptr_target", f"{found} graphs", f"as many as ptr_source, {graphs}")

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from scipy.spatial import cKDTree
 
 from geoattn.errors import ShapeError
-from geoattn.kernels import _search, _search_cpu, explain, knn, use
-from geoattn.kernels.knn import knn_search
+from geoattn.kernels import _search, explain, knn, use
+from geoattn.kernels.knn import cpu, knn_search
 
 IMPLEMENTATIONS = ["reference", "scan", "tree"]
 
@@ -25,7 +25,7 @@ def implementation(request, monkeypatch):
         with use("reference"):
             yield request.param
     else:
-        monkeypatch.setattr(_search_cpu, "TREE_POINTS", 0 if request.param == "tree" else 2**40)
+        monkeypatch.setattr(cpu, "TREE_POINTS", 0 if request.param == "tree" else 2**40)
         yield request.param
 
 
@@ -94,7 +94,7 @@ def test_equals_brute_force_on_ragged_batches_with_empty_graphs(implementation, 
 def test_equals_brute_force_on_any_lattice_points(points, k, loop, implementation):
     x = torch.tensor(points, dtype=torch.float32) / 256
     with pytest.MonkeyPatch.context() as patch, use("reference" if implementation == "reference" else "auto"):
-        patch.setattr(_search_cpu, "TREE_POINTS", 0 if implementation == "tree" else 2**40)
+        patch.setattr(cpu, "TREE_POINTS", 0 if implementation == "tree" else 2**40)
         assert_equals_brute_force(x, None, k, loop=loop)
 
 
@@ -120,7 +120,7 @@ def test_all_implementations_agree_to_the_bit_on_random_clouds(monkeypatch):
         with use("reference"):
             expected = knn(x, y, 20), knn(x, k=20)
         for points in (0, 2**40):
-            monkeypatch.setattr(_search_cpu, "TREE_POINTS", points)
+            monkeypatch.setattr(cpu, "TREE_POINTS", points)
             for (idx, dist2), (expected_idx, expected_dist2) in zip(
                 (knn(x, y, 20), knn(x, k=20)), expected, strict=True
             ):
@@ -200,7 +200,7 @@ def test_non_contiguous_and_differentiable_inputs(implementation):
 
 def test_a_batch_equals_its_graphs_one_by_one():
     x = torch.rand(5000, 3)
-    ptr = torch.tensor([0, 10, 4510, 4510, 5000])  # the second graph is searched by a tree, the others are scanned
+    ptr = torch.tensor([0, 10, 4510, 4510, 5000])  # the first graph is scanned, the others are trees
     idx, dist2 = knn(x, k=9, ptr_x=ptr)
     for begin, end in [(0, 10), (10, 4510), (4510, 5000)]:
         alone = knn(x[begin:end], k=9)

@@ -15,8 +15,8 @@ from scipy.spatial import cKDTree
 import geoattn.kernels.radius  # noqa: F401 - the package, which the function of the same name hides
 from geoattn.errors import ShapeError
 from geoattn.geometry.edges import edge_vectors
-from geoattn.kernels import _search, _search_cpu, explain, radius, use
-from geoattn.kernels.radius import radius_search
+from geoattn.kernels import _search, explain, radius, use
+from geoattn.kernels.radius import cpu, radius_search
 
 IMPLEMENTATIONS = ["reference", "scan", "tree"]
 package = sys.modules["geoattn.kernels.radius"]
@@ -35,9 +35,8 @@ def implementation(request, monkeypatch):
 
 
 def force(monkeypatch, way):
-    from geoattn.kernels.radius import cpu
 
-    monkeypatch.setattr(_search_cpu, "TREE_POINTS", 0 if way == "tree" else 2**40)
+    monkeypatch.setattr(cpu, "TREE_POINTS", 0 if way == "tree" else 2**40)
     monkeypatch.setattr(cpu, "SPARSE", math.inf)
 
 

@@ -13,6 +13,7 @@ import torch
 from numba import njit
 from torch import Tensor
 
+from geoattn.kernels._search_cpu import leaf_order
 from geoattn.kernels._threads import run_rows
 from geoattn.kernels.farthest_points._graphs import graphs_and_starts
 
@@ -25,27 +26,25 @@ def farthest_search(x: Tensor, ptr: Tensor | None, num: int, starts: Tensor | No
     ptr, ptr_out, first = graphs_and_starts(x, ptr, num, starts)
     idx = torch.empty(int(ptr_out[-1]), dtype=torch.int64)
     work = np.concatenate([[0], (ptr.diff() * ptr_out.diff()).cumsum(0).numpy()])
+    order = leaf_order(x.numpy(), torch.stack([ptr[:-1], ptr[1:]], 1).numpy(), LEAF)
     arrays = (array.numpy() for array in (x, ptr, ptr_out, first, idx))
-    run_rows(sample_graphs, work, int(work[-1]), *arrays)
+    run_rows(sample_graphs, work, int(work[-1]), *arrays, order)
     return idx, ptr_out
 
 
 @njit(nogil=True, cache=True)
-def sample_graphs(begin, end, x, ptr, ptr_out, first, idx):
-    """Fill ``idx`` for the graphs ``begin:end``."""
+def sample_graphs(begin, end, x, ptr, ptr_out, first, idx, order):
+    """Fill ``idx`` for the graphs ``begin:end``; ``order`` lists the points of each in leaves."""
     for graph in range(begin, end):
         if ptr[graph + 1] > ptr[graph]:
-            _sample(x[ptr[graph] : ptr[graph + 1]], first[graph] - ptr[graph], idx[ptr_out[graph] : ptr_out[graph + 1]])
-            for place in range(ptr_out[graph], ptr_out[graph + 1]):
-                idx[place] += ptr[graph]
+            points, taken = order[ptr[graph] : ptr[graph + 1]], idx[ptr_out[graph] : ptr_out[graph + 1]]
+            _sample(x, points, first[graph], taken)
 
 
 @njit(nogil=True, cache=True)
-def _sample(points, row, taken):
-    size, dim = points.shape
+def _sample(points, order, row, taken):
+    size, dim = len(order), points.shape[1]
     leaves = (size + LEAF - 1) // LEAF
-    order = np.arange(leaves * LEAF)
-    _split_into_leaves(points, order[:size])
     columns = np.empty((leaves, dim, LEAF), points.dtype)
     low, high = np.empty((dim, leaves), points.dtype), np.empty((dim, leaves), points.dtype)
     nearest = np.full((leaves, LEAF), np.inf, points.dtype)
@@ -56,8 +55,9 @@ def _sample(points, row, taken):
             nearest[leaf, b] = -1
         elif order[slot] == row:
             place = slot
+        i = order[min(slot, size - 1)]
         for d in range(dim):
-            value = points[order[min(slot, size - 1)], d]
+            value = points[i, d]
             columns[leaf, d, b] = value
             low[d, leaf] = value if b == 0 else min(low[d, leaf], value)
             high[d, leaf] = value if b == 0 else max(high[d, leaf], value)
@@ -124,62 +124,9 @@ def _farthest(largest, lowest, nearest, order):
             if lowest[leaf] < 0:
                 for b in range(LEAF):
                     slot = leaf * LEAF + b
+                    # what fills up the last leaf is at -1
                     if nearest[leaf, b] == top and (lowest[leaf] < 0 or order[slot] < order[lowest[leaf]]):
                         lowest[leaf] = slot
             if best < 0 or order[lowest[leaf]] < order[best]:
                 best = lowest[leaf]
     return best
-
-
-@njit(nogil=True, cache=True)
-def _split_into_leaves(points, order):
-    """Reorder ``order`` so that each run of `LEAF` of its points is close together: halves along the widest side."""
-    size, dim = points.shape
-    keys = np.empty(size, points.dtype)
-    begins, ends = np.empty(64, np.int64), np.empty(64, np.int64)  # ranges still to be cut; each level adds one
-    begins[0], ends[0], pending = 0, size, 1
-    while pending > 0:
-        pending -= 1
-        begin, end = begins[pending], ends[pending]
-        if end - begin <= LEAF:
-            continue
-        axis, widest = 0, points.dtype.type(-1)
-        for d in range(dim):
-            low = high = points[order[begin], d]
-            for slot in range(begin + 1, end):
-                value = points[order[slot], d]
-                low, high = min(low, value), max(high, value)
-            if high - low > widest:
-                axis, widest = d, high - low
-        for slot in range(begin, end):
-            keys[slot] = points[order[slot], axis]
-        middle = begin + (end - begin + 2 * LEAF - 1) // (2 * LEAF) * LEAF
-        _select(keys, order, begin, end - 1, middle)
-        begins[pending], ends[pending] = begin, middle
-        begins[pending + 1], ends[pending + 1] = middle, end
-        pending += 2
-
-
-@njit(nogil=True, cache=True)
-def _select(keys, order, left, right, middle):
-    """Hoare's quickselect: no key of ``left:middle`` is larger than one of ``middle:right+1``."""
-    while left < right:
-        a, b, c = keys[left], keys[(left + right) // 2], keys[right]
-        pivot = max(min(a, b), min(max(a, b), c))
-        i, j = left, right
-        while i <= j:
-            while keys[i] < pivot:
-                i += 1
-            while keys[j] > pivot:
-                j -= 1
-            if i <= j:
-                keys[i], keys[j] = keys[j], keys[i]
-                order[i], order[j] = order[j], order[i]
-                i += 1
-                j -= 1
-        if middle <= j:
-            right = j
-        elif middle >= i:
-            left = i
-        else:
-            return

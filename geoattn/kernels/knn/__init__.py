@@ -47,7 +47,7 @@ def knn(
     Symmetry: where no two distances tie within rounding, invariant to rotation, reflection and translation and
     equivariant to permutation.
 
-    Cost: on the CPU O(N log N) by a k-d tree for graphs of more than about 200 * 2^D points in D dimensions, else and
+    Cost: on the CPU O(N log N) by a k-d tree for graphs of more than about 32 * 2^D points in D dimensions, else and
     on the GPU all pairs of a graph; O(M k) memory. Under ``torch.compile`` it is one opaque operation without a graph
     break.
 

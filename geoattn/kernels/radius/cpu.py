@@ -14,6 +14,8 @@ from geoattn.kernels._search_cpu import Search, plan, rounding
 from geoattn.kernels._search_loops import radius_count, radius_fill, radius_place, radius_sort
 from geoattn.kernels._threads import run_rows
 
+TREE_POINTS = 200
+"""A k-d tree is faster than looking at all pairs from about this times 2^D sources in D dimensions (measured)."""
 SPARSE = 1 / 16
 """Share of the sources within the radius below which a tree, which makes 24 bytes of each pair, is used."""
 
@@ -23,7 +25,7 @@ def radius_search(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """``row_ptr [M+1]``, ``source [E]`` and ``target [E]`` of :func:`geoattn.kernels.radius`."""
     ptr_x, ptr_y = graph_pointers(x, y, ptr_x, ptr_y)
-    search = plan(x, y, ptr_x, ptr_y)
+    search = plan(x, y, ptr_x, ptr_y, TREE_POINTS)
     limit = search.y.dtype.type(squared_radius(r, y.dtype))
     rows, pairs = [search.scan_rows], []
     for sources, queries in search.tree_graphs:
