@@ -13,7 +13,7 @@ _LOWER_IS_BETTER = frozenset(
         "mae", "rmse", "mse", "energy_mae", "force_mae", "min_ade_20", "min_fde_20", "median_system_mse",
         "median_coordinate_se", "velocity_mse", "velocity_rmse", "velocity_median_system_mse",
         "velocity_median_coordinate_se", "energy_mae_per_atom", "energy_rmse", "force_rmse", "stress_mae",
-        "ece", "brier",
+        "ece", "brier", "angle", "oriented_angle", "rand_error",
     }
 )  # fmt: skip
 _NAMES = {
@@ -38,6 +38,15 @@ _NAMES = {
     "min_ade_20": "minADE₂₀",
     "min_fde_20": "minFDE₂₀",
     "psnr": "PSNR",
+    "miou": "mean IoU",
+    "shape_miou": "mean IoU of shapes",
+    "rand_index": "Rand index",
+    "rand_error": "Rand error",
+    "angle": "angle (degrees)",
+    "below_10": "below 10 degrees",
+    "below_30": "below 30 degrees",
+    "oriented_angle": "oriented angle (degrees)",
+    "oriented_below_30": "oriented, below 30 degrees",
     "median_system_mse": "median MSE of a system",
     "median_coordinate_se": "median squared error of a coordinate",
     "velocity_mse": "velocity MSE",

@@ -15,6 +15,7 @@ TASKS = {
     "dynamics": "motion of interacting bodies: where they are, and how fast they move, after some time",
     "synergy": "which drugs act together in which cell lines: scores or classes of pairs, ranked screens",
     "tcr": "which T-cell receptors bind which epitopes, beside baselines that keep the score honest",
+    "pointclouds": "what scans and shapes are in any pose: classes of clouds, classes of their points, normals",
 }
 VERBS = {
     "demo": "the whole way on data the package makes: two minutes on two cores",
@@ -25,6 +26,7 @@ VERBS = {
 }
 OWN_VERBS = {
     "synergy": {"screen": "predict all pairs of a list of drugs in given cell lines, ranked"},
+    "pointclouds": {"view": "a window with a cloud, coloured by what a model says of it"},
 }
 """Verbs that one task alone has."""
 OTHERS = {"models": "the pretrained models that come with geoattn", "info": "versions and machine, for a bug report"}
@@ -122,7 +124,7 @@ def _verbs(task: str) -> str:
 
 
 def _listed(entries: dict[str, str]) -> list[str]:
-    return [f"  {name:<10} {what}" for name, what in entries.items()]
+    return [f"  {name:<11} {what}" for name, what in entries.items()]
 
 
 def _refuse_more(command: str, words: list[str]) -> None:

@@ -38,10 +38,11 @@ if TYPE_CHECKING:  # a task imports no other task's data
     from geoattn.datasets.dynamics import DynamicsData
     from geoattn.datasets.molecule_trajectories import TrajectoryData
     from geoattn.datasets.molecules import MoleculesData
+    from geoattn.datasets.pointclouds import PointCloudData
     from geoattn.datasets.synergy import SynergyData
     from geoattn.datasets.tcr import TCRData
 
-    Data = DynamicsData | MoleculesData | SynergyData | TrajectoryData | TCRData
+    Data = DynamicsData | MoleculesData | PointCloudData | SynergyData | TrajectoryData | TCRData
 
 ABOUT_THE_CALL = ("recipe", "out", "resume", "quiet")
 """Options that say how to run, not what is trained; they are not written to ``config.yaml``."""

@@ -130,7 +130,7 @@ OF_DATA = frozenset(
         "study_column", "expression", "drugs", "score", "positive", "negative", "response_scale", "drug_a_column",
         "drug_b_column", "cell_column", "score_column", "tissue_column", "smiles_a_column", "smiles_b_column",
         "dose_a_column", "dose_b_column", "response_column", "block_column", "drug_name_column", "drug_smiles_column",
-        "expression_scale", "expression_cell_column", "expression_transposed", "join_names",
+        "expression_scale", "expression_cell_column", "expression_transposed", "join_names", "task", "file_column",
     )
 )  # fmt: skip
 """Options of the data that are written without ``data.``, as in the verbs that have no others of the data."""

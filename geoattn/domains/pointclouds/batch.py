@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -21,11 +22,13 @@ class CloudSample:
         label: its class, -1 if it is not known.
         target: of each point of ``pyramid.pos``: ``[N]`` its class (-1 if it is not known) or ``[N, 3]`` its normal;
             None if points have no targets.
+        rows: ``[N]`` which points of the cloud ``pyramid.pos`` are; None if that is not known.
     """
 
     pyramid: SurfacePyramid
     label: int = -1
     target: Tensor | None = None
+    rows: np.ndarray | None = None
 
 
 @dataclass(frozen=True)

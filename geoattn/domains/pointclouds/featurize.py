@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -66,7 +67,7 @@ class Featurizer:
         if rng is None or not self.stretch:
             return sample
         factor = torch.tensor([(1 + self.stretch) ** rng.uniform(-1, 1)])
-        return CloudSample(sample.pyramid.scaled(factor), sample.label, sample.target)
+        return replace(sample, pyramid=sample.pyramid.scaled(factor))
 
     def collate(self, samples: Sequence[CloudSample]) -> CloudBatch:
         """A batch of samples."""
@@ -104,7 +105,7 @@ class Featurizer:
             target = torch.from_numpy(cloud.segment[chosen])
         elif settings["task"] == "normals" and cloud.normals is not None:
             target = torch.from_numpy(cloud.normals[chosen])
-        return CloudSample(pyramid, label, target)
+        return CloudSample(pyramid, label, target, chosen)
 
     def _rows(self, count: int, rng: np.random.Generator, variant: int) -> np.ndarray:
         """Which points to use, in ascending order: at most `LARGEST`, and of a variant not all."""

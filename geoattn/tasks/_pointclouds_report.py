@@ -1,0 +1,220 @@
+"""The report of a pointclouds run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from torch import nn
+
+from geoattn._numbers import lower_is_better, metric_name
+from geoattn.domains.pointclouds.audit import audit_rows
+from geoattn.domains.pointclouds.featurize import Featurizer
+from geoattn.domains.pointclouds.metrics import confusion
+from geoattn.domains.pointclouds.records import Cloud
+from geoattn.report import (
+    Block,
+    KeyValues,
+    Plot,
+    Section,
+    Table,
+    Text,
+    WarningBox,
+    metrics_table,
+    symmetry_section,
+    write_report,
+)
+from geoattn.report.figures import learning_curve
+from geoattn.tasks._model import SYMMETRY_TOLERANCE, Symmetry
+from geoattn.tasks._pointclouds_evaluate import (
+    HEADLINE,
+    PARTITIONS,
+    POSES,
+    PROTOCOLS,
+    Answers,
+    Predictor,
+    labels_of,
+    measure,
+    turned_by,
+)
+from geoattn.tasks._report import beaten_by, overlap_table, rejected_blocks, reproduce_section, training_section
+from geoattn.tasks._run import RunFolder
+
+ANGLES = (0, 15, 30, 60, 90, 135, 180)
+CURVE_CLOUDS = 200
+Curve = dict[str, list[float]]
+
+
+@dataclass
+class Findings:
+    """What there is to report about the test part.
+
+    Attributes:
+        clouds: as given, with what was to be predicted.
+        answers: of the model.
+        metrics: what stands in ``metrics.json``.
+        preprocess: of the model.
+        curve: of `robustness`.
+        rotation, batch: measured on the trained model; no rotation for one that knows how clouds stand.
+        model, featurizer: to draw what the model looks at.
+    """
+
+    clouds: Sequence[Cloud]
+    answers: Answers
+    metrics: Mapping[str, Any]
+    preprocess: Mapping[str, Any]
+    curve: Curve
+    rotation: Symmetry | None
+    batch: Symmetry
+    model: nn.Module
+    featurizer: Featurizer
+
+
+def robustness(predictors: Mapping[str, Predictor], clouds: Sequence[Cloud], preprocess: Mapping[str, Any]) -> Curve:
+    """Name -> the headline metric of clouds turned by `ANGLES`; of at most 200 clouds, taken evenly."""
+    headline = HEADLINE[preprocess["task"]]
+    places = np.linspace(0, len(clouds) - 1, min(len(clouds), CURVE_CLOUDS)).round().astype(int)
+    chosen = [clouds[k] for k in places]
+    curve: Curve = {name: [] for name in predictors if name not in PARTITIONS}
+    for angle in ANGLES:
+        posed = turned_by(chosen, angle)
+        for name, values in curve.items():
+            values.append(float(measure(posed, predictors[name](posed), preprocess)[headline]["value"]))
+    return curve
+
+
+def write_fit_report(
+    folder: RunFolder,
+    findings: Findings,
+    *,
+    title: str,
+    history: pd.DataFrame,
+    best_epochs: Sequence[int],
+    seconds: float,
+    overlap: Mapping[str, Any],
+    rejected: pd.DataFrame,
+    notes: Sequence[str],
+    config: Mapping[str, Any],
+    command: str,
+) -> None:
+    """``report.html`` of a training run."""
+    sections = [
+        _result(findings),
+        _robustness(findings),
+        *_confusion(findings),
+        training_section(history, best_epochs, seconds, ylabel="loss", keep=config["model"]["keep"]),
+        _data(overlap, rejected, notes),
+        *_symmetry(findings),
+        reproduce_section(command, config),
+    ]
+    _write(folder, findings, title, sections, "of the test part, which took part in no decision.")
+
+
+def write_test_report(
+    folder: RunFolder, findings: Findings, *, title: str, rejected: pd.DataFrame, notes: Sequence[str], command: str
+) -> None:
+    """``report.html`` of a trained model on a file."""
+    sections = [
+        _result(findings),
+        _robustness(findings),
+        *_confusion(findings),
+        Section("Data", [*rejected_blocks(rejected), *(Text(note) for note in notes)]),
+        *_symmetry(findings),
+        reproduce_section(command, None),
+    ]
+    _write(folder, findings, title, sections, " ".join(["of the file.", *notes]))
+
+
+def _write(folder: RunFolder, findings: Findings, title: str, sections: Sequence[Section], which: str) -> None:
+    name = HEADLINE[findings.preprocess["task"]]
+    shown = {split: POSES[protocol] for protocol, (split, _) in PROTOCOLS.items() if split in findings.metrics}
+    write_report(
+        folder.path / "report.html",
+        title,
+        sections,
+        summary=f"Measured on {len(findings.clouds):,} clouds {which}",
+        headline={f"{metric_name(name)}, {pose}": findings.metrics[split][name] for split, pose in shown.items()},
+    )
+
+
+def _result(findings: Findings) -> Section:
+    headline = HEADLINE[findings.preprocess["task"]]
+    blocks: list[Block] = [protocol_table(findings.metrics, headline)]
+    if findings.metrics.get("baselines", {}).get("test") and "test" in findings.metrics:
+        beaten = beaten_by(_comparable(findings.metrics, headline), headline)
+        if beaten:
+            blocks.append(WarningBox(f"By {metric_name(headline)}, {beaten} does at least as well as this model."))
+    for split in ("test", "valid"):
+        if split in findings.metrics:
+            blocks.append(metrics_table(findings.metrics, split, model="this model"))
+    return Section("Result", blocks)
+
+
+def _comparable(metrics: Mapping[str, Any], headline: str) -> dict[str, Any]:
+    """Without baselines that have no such metric."""
+    rows = {name: row for name, row in metrics["baselines"]["test"].items() if headline in row}
+    return {"test": metrics["test"], "baselines": {"test": rows}}
+
+
+def protocol_table(metrics: Mapping[str, Any], headline: str) -> Table:
+    """The model and its baselines on clouds as given, turned about the up axis, and turned at random."""
+    splits = [split for split, _ in PROTOCOLS.values() if split in metrics]
+    heads = {PROTOCOLS[protocol][0]: pose for protocol, pose in POSES.items()}
+    baselines = metrics.get("baselines", {})
+    names = [name for name, row in baselines.get(splits[0], {}).items() if headline in row]
+    rows: list[list[Any]] = [["this model", *(metrics[split][headline] for split in splits)]]
+    rows += [[name.replace("_", " "), *(baselines[split][name][headline] for split in splits)] for name in names]
+    return Table(
+        ["", *(heads[split] for split in splits)],
+        rows,
+        caption=(
+            f"{metric_name(headline).capitalize()} of the test part in three poses; in brackets the 95 % interval. The "
+            "same clouds and one random pose for each, the same for all rows. What the literature calls z/SO3 is the "
+            "last column of a model whose training clouds were turned about the up axis at most, SO3/SO3 that of one "
+            "whose were turned at random; for an invariant model all are the same."
+        ),
+        best={heads[split]: "min" if lower_is_better(headline) else "max" for split in splits},
+    )
+
+
+def _robustness(findings: Findings) -> Section:
+    headline = HEADLINE[findings.preprocess["task"]]
+    curves = {name.replace("_", " "): (np.array(ANGLES), np.array(values)) for name, values in findings.curve.items()}
+    figure = learning_curve(curves, xlabel="turned by (degrees)", ylabel=metric_name(headline))
+    number = min(len(findings.clouds), CURVE_CLOUDS)
+    text = f"Each of {number} test clouds turned by so much about a random axis of its own."
+    return Section("Turned clouds", [Plot(figure, text)])
+
+
+def _confusion(findings: Findings) -> list[Section]:
+    if findings.preprocess["task"] != "classification":
+        return []
+    names = findings.preprocess["class_names"]
+    counts = confusion(labels_of(findings.clouds), findings.answers.classes(), names)
+    rows = [[name, *counts.loc[name].tolist()] for name in names]
+    return [Section("Confusion", [Table(["true \\ predicted", *names], rows)])]
+
+
+def _data(overlap: Mapping[str, Any], rejected: pd.DataFrame, notes: Sequence[str]) -> Section:
+    repeats = {"clouds that repeat an earlier cloud": overlap["duplicates"], "in no part": overlap["left_out"]}
+    blocks: list[Block] = [KeyValues({**overlap["sizes"], **repeats}), overlap_table(audit_rows(overlap), "clouds")]
+    if overlap["pairs"]["train/test"]["identical"]:
+        count = overlap["pairs"]["train/test"]["identical"]
+        blocks.append(WarningBox(f"{count} clouds of the test part have the same points as one of the training part."))
+    return Section("Data", [*blocks, *rejected_blocks(rejected), *(Text(note) for note in notes)])
+
+
+def _symmetry(findings: Findings) -> list[Section]:
+    found = [("Symmetry", findings.rotation), ("Batches", findings.batch)]
+    sections = []
+    for title, symmetry in found:
+        if symmetry is not None:
+            shown = symmetry_section(symmetry.errors, symmetry.text, tolerance=SYMMETRY_TOLERANCE)
+            sections.append(Section(title, shown.blocks))
+    if findings.rotation is None:
+        text = "This model knows how a cloud stands; the table of poses shows what that costs."
+        sections.insert(0, Section("Symmetry", [Text(text)]))
+    return sections
