@@ -6,6 +6,7 @@ from geoattn.models.equiformer_v2 import EquiformerV2
 from geoattn.models.iterative_se3_transformer import IterativeSE3Transformer
 from geoattn.models.point_transformer import PointTransformer
 from geoattn.models.polynormer import Polynormer
+from geoattn.models.risur import RISurClassifier, RISurSegmenter
 from geoattn.models.se3_transformer import SE3Transformer
 
 __all__ = [
@@ -15,5 +16,7 @@ __all__ = [
     "IterativeSE3Transformer",
     "PointTransformer",
     "Polynormer",
+    "RISurClassifier",
+    "RISurSegmenter",
     "SE3Transformer",
 ]
