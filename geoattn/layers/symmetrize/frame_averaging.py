@@ -23,8 +23,8 @@ class FrameAveraging(nn.Module):
     8 with reflections. All frames go through the network in one call, as a batch F times as large.
 
     The network is called as ``net(pos [B, N, D], *inputs [B, ...])``: dense, the cloud first, as most networks on
-    points are written and as all of torch is; with ``mask=[B, N]`` if there is padding. It can be any function: batch
-    sizes are all that it sees of the frames. With dropout or batch norm the copies of a cloud differ in training.
+    points are written and as all of torch is; with ``mask=[B, N]`` if there is padding. A larger batch is all that it
+    sees of the frames. With dropout or batch norm the copies of a cloud differ in training.
 
     Papers: Puny et al., "Frame Averaging for Invariant and Equivariant Network Design", ICLR 2022, arXiv:2110.03336;
     one random frame in training: Duval et al., "FAENet", ICML 2023, arXiv:2305.05577.

@@ -211,3 +211,42 @@ def test_refusals():
         FrameAveraging(nn.Flatten(0))(pos)
     with pytest.raises(ShapeError, match="mask"):
         FrameAveraging(Mlp())(pos, mask=torch.ones(2, 5))
+
+
+class Moments(nn.Module):
+    """A linear map of the second moment along each coordinate axis."""
+
+    def __init__(self):
+        super().__init__()
+        self.net = nn.Linear(3, 1)
+
+    def forward(self, pos):
+        return self.net(pos.square().mean(1))
+
+
+def test_what_is_learned_upright_holds_for_turned_clouds():
+    """The target is how high a cloud is; clouds of training all stand upright."""
+
+    def clouds(count):
+        height = 1 + 2 * torch.rand(count, 1)
+        shape = torch.cat([torch.full_like(height, 0.4), torch.full_like(height, 0.7), height], dim=1)
+        return torch.randn(count, 30, 3) * shape[:, None], height.square()
+
+    (pos, target), (upright, expected) = clouds(200), clouds(100)
+    turned = upright @ torch.stack([random_orthogonal(3) for _ in upright]).float().mT
+    errors = {}
+    for name, net in (("plain", Moments()), ("frames", FrameAveraging(Moments(), "SO3"))):
+        optimizer = torch.optim.LBFGS(net.parameters(), max_iter=50)
+
+        def closure(net=net, optimizer=optimizer):
+            optimizer.zero_grad()
+            loss = (net(pos) - target).square().mean()
+            loss.backward()
+            return loss
+
+        optimizer.step(closure)
+        with torch.no_grad():
+            errors[name] = [(net(test) - expected).square().mean().item() for test in (upright, turned)]
+    assert errors["plain"][1] > 3 * errors["plain"][0]
+    assert errors["frames"][1] == pytest.approx(errors["frames"][0], rel=1e-3)
+    assert errors["frames"][1] < errors["plain"][1] / 3
