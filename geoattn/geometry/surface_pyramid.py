@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from geoattn.geometry.normals import centroids, estimate_normals
 from geoattn.geometry.surface import angular_order, local_reference_axes, surface_features
 from geoattn.kernels import farthest_points, knn
 
@@ -125,11 +126,8 @@ def surface_pyramid(
     Cost: that of `farthest_points` and `knn`; ``O(M K)`` for the features.
     """
     pos, ptr = pos.contiguous(), torch.tensor([0, len(pos)], device=pos.device) if ptr is None else ptr
-    centroid = _means(pos, ptr)
     if normal is None:
-        cloud = torch.arange(len(ptr) - 1, device=ptr.device).repeat_interleave(ptr.diff())
-        neighbors, _ = knn(pos, k=normal_neighbors, ptr_x=ptr, loop=True)
-        normal, _ = local_reference_axes(pos, pos, neighbors, pos - centroid[cloud])
+        normal, _ = estimate_normals(pos, normal_neighbors, ptr=ptr)
     largest = int(ptr.diff().max()) if len(ptr) > 1 else 0
     index, ptr = farthest_points(pos, max(1, min(num_points or largest, largest)), ptr=ptr, start="centroid")
     pos, normal = pos[index], normal[index]
@@ -179,16 +177,10 @@ def _around_centroids(pos: Tensor, normal: Tensor, ptr: Tensor) -> tuple[Tensor,
     counts = ptr.diff()
     slots = torch.arange(int(counts.max()) if len(counts) else 0, device=pos.device)
     everything = torch.where(slots < counts[:, None], ptr[:-1, None] + slots, -1)
-    center = _means(pos, ptr)
+    center = centroids(pos, ptr)
     axis, _ = local_reference_axes(pos, center, everything)
     found = angular_order(pos, center, axis, everything)
     return found, surface_features(pos, normal, center, axis, found)
-
-
-def _means(pos: Tensor, ptr: Tensor) -> Tensor:
-    """``[B, 3]`` centroids, summed in float64."""
-    total = torch.cat([pos.new_zeros(1, 3, dtype=torch.float64), pos.double().cumsum(0)])
-    return ((total[ptr[1:]] - total[ptr[:-1]]) / ptr.diff().clamp_min(1)[:, None]).to(pos.dtype)
 
 
 def _pointers(parts: Sequence[Tensor]) -> Tensor:
