@@ -107,8 +107,8 @@ def pca_frames(
     gap = gap.clamp(min=0.0).masked_fill(flat, 0.0)
     axes = axes[:, None]
     if samples is not None:
-        axes = axes @ _random_bases(gaps <= DEGENERATE[torch.float64 if pos.dtype == torch.float64 else torch.float32],
-                                    samples, generator)  # fmt: skip
+        meet = gaps <= DEGENERATE.get(pos.dtype, DEGENERATE[torch.float32])
+        axes = axes @ _random_bases(meet, samples, generator)
     signs = torch.tensor(list(itertools.product((1.0, -1.0), repeat=dim)), dtype=wide.dtype, device=pos.device)
     if special:
         signs = signs[signs.prod(1) > 0]
