@@ -53,16 +53,18 @@ class Featurizer:
         self.preprocess = preprocess
         self.variants, self.dropout, self.jitter, self.stretch = variants, dropout, jitter, stretch
         self.keep = keep
-        self._kept: dict[tuple[int, int], CloudSample] = {}
+        self._kept: dict[
+            tuple[int, int], tuple[Cloud, CloudSample]
+        ] = {}  # holds the clouds, so that no id is used again
         self._bytes = 0
 
     def __call__(self, cloud: Cloud, rng: np.random.Generator | None = None) -> CloudSample:
         """One sample; without ``rng`` it is the cloud itself."""
         variant = 0 if rng is None else int(rng.integers(self.variants))
         key = (id(cloud), variant)
-        sample = self._kept.get(key) or self._sample(cloud, variant)
+        sample = self._kept[key][1] if key in self._kept else self._sample(cloud, variant)
         if self.keep and key not in self._kept and self._bytes < CACHE_BYTES:
-            self._kept[key] = sample
+            self._kept[key] = cloud, sample
             self._bytes += sum(f.nbytes for f in (*sample.pyramid.features, *sample.pyramid.up_features)) * 2
         if rng is None or not self.stretch:
             return sample
