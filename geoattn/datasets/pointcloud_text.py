@@ -43,11 +43,11 @@ def read_text(path: Path) -> Raw:
         raise CloudError(
             "file", path.suffix, f"not text ({error.reason})", "Rename it by its real format.", place="header"
         ) from error
-    header, separator, begin, count = _beginning(lines)
-    numbers = [k for k in range(begin, len(lines)) if lines[k].strip() and not lines[k].lstrip().startswith(_COMMENT)]
+    header, separator, begin, count = beginning(lines)
+    numbers = [k for k in range(begin, len(lines)) if lines[k].strip() and not is_comment(lines[k])]
     if not numbers:
         raise CloudError("file", path.name, "there is no point in it", place="end of the file")
-    table = _parse([lines[k] for k in numbers], separator, [k + 1 for k in numbers], header)
+    table = parse([lines[k] for k in numbers], separator, [k + 1 for k in numbers], header)
     if count is not None and count != len(table):
         raise CloudError(
             "points", len(table), f"the first line says {count} points", "Was it cut off? Make it again.", line=1
@@ -55,6 +55,11 @@ def read_text(path: Path) -> Raw:
     raw = columns_of(table, header)
     raw.line_of = lambda row: numbers[row] + 1
     return raw
+
+
+def is_comment(line: str) -> bool:
+    """Whether the line is left out."""
+    return line.lstrip().startswith(_COMMENT)
 
 
 def columns_of(table: np.ndarray, header: list[str] | None = None) -> Raw:
@@ -123,7 +128,7 @@ def _by_name(table: np.ndarray, header: list[str]) -> Raw:
     return raw
 
 
-def _beginning(lines: list[str]) -> tuple[list[str] | None, str | None, int, int | None]:
+def beginning(lines: list[str]) -> tuple[list[str] | None, str | None, int, int | None]:
     """Names of the columns, the separator (None for spaces), the first line that may hold a point, and the number of
     points if the file says it."""
     header, count, begin = None, None, len(lines)
@@ -152,7 +157,7 @@ def _is_name(text: str) -> bool:
     return re.match(r"[\"']?[A-Za-z_]", text) is not None and re.match(r"(nan|inf)\b", text, re.IGNORECASE) is None
 
 
-def _parse(lines: list[str], separator: str | None, numbers: list[int], header: list[str] | None) -> np.ndarray:
+def parse(lines: list[str], separator: str | None, numbers: list[int], header: list[str] | None) -> np.ndarray:
     """``[N, C]`` float64; what cannot be parsed is looked for line by line, to name it."""
     width = len(header) if header else len(lines[0].rstrip().split(separator))
     try:

@@ -14,13 +14,14 @@ NUM_EXAMPLES = 10
 PAIRS = (("train", "test"), ("train", "valid"), ("valid", "test"))
 CANDIDATES = 3
 """Clouds of the other part that are compared point by point."""
-NEAR_RADII = 0.01
-"""Clouds whose distances from their middles differ more, on average and in units of their size, are others."""
+NEAR_FORM = 0.01
+"""Clouds whose distances from their middles, or extents along principal axes, differ more, are others."""
 NEAR_CHAMFER = 0.5
 """Copies whose points moved by less than about half of what lies between neighbours are found."""
 NUM_POINTS = 1024
 _QUANTILES = 64
 _STEPS = 3  # of aligning
+_HOPELESS = 1.5  # times the distance of neighbours, along principal axes: aligning would not help
 _DIGITS = 4
 _HALF_TURNS = np.array([[1.0, 1, 1], [1, -1, -1], [-1, 1, -1], [-1, -1, 1]])
 
@@ -49,14 +50,14 @@ def audit(clouds: Sequence[Cloud], split: Mapping[str, Sequence[int]], *, near: 
         ``duplicates`` are clouds with the points of an earlier one, ``contradictory`` those whose points stand with
         two labels, ``left_out`` clouds in no part. ``examples`` are copies between train and test.
 
-    Cost: 0.4 ms per cloud and 10 ms for each candidate.
+    Cost: 0.5 ms per cloud and 3 to 10 ms for each candidate; 10 s for 4,400 clouds.
     """
     prints = [fingerprint(cloud) for cloud in clouds]
     labels: dict[str, set[int | None]] = {}
     for key, cloud in zip(prints, clouds, strict=True):
         labels.setdefault(key, set()).add(cloud.label)
-    radii = np.stack([_radii(cloud) for cloud in clouds]) if near else None
-    found = {pair: _copies(clouds, split[pair[0]], split[pair[1]], prints, radii) for pair in PAIRS}
+    forms = np.stack([_form(cloud) for cloud in clouds]) if near else None
+    found = {pair: _copies(clouds, split[pair[0]], split[pair[1]], prints, forms) for pair in PAIRS}
     return {
         "sizes": {part: len(rows) for part, rows in split.items()},
         "duplicates": len(clouds) - len(set(prints)),
@@ -106,15 +107,18 @@ def chamfer_ratio(cloud: Cloud, other: Cloud) -> float:
 
     a, b = _in_frame(cloud), _in_frame(other)
     tree = cKDTree(a)
-    start = min(_HALF_TURNS, key=lambda signs: tree.query(b[::4] * signs)[0].mean())
-    moved, best = b * start, np.inf
+    within = float(np.mean([t.query(t.data, k=2)[0][:, 1].mean() for t in (tree, cKDTree(b))]))
+    starts = [tree.query(b[::4] * signs)[0].mean() for signs in _HALF_TURNS]
+    moved, best = b * _HALF_TURNS[int(np.argmin(starts))], float(min(starts))
+    if best > _HOPELESS * within:
+        return best / within if within > 0 else float("inf")
+    best = np.inf
     for _ in range(_STEPS):
         forth, nearest = tree.query(moved)
         back, _ = cKDTree(moved).query(a)
         best = min(best, float(forth.mean() + back.mean()) / 2)
         moved = moved @ _rotation_onto(moved, a[nearest]).T
-    within = np.mean([cKDTree(points).query(points, k=2)[0][:, 1].mean() for points in (a, b)])
-    return best / float(within) if within > 0 else (0.0 if best == 0 else float("inf"))
+    return best / within if within > 0 else (0.0 if best == 0 else float("inf"))
 
 
 def _copies(
@@ -122,22 +126,23 @@ def _copies(
     first: Sequence[int],
     second: Sequence[int],
     prints: Sequence[str],
-    radii: np.ndarray | None,
+    forms: np.ndarray | None,
 ) -> dict[int, tuple[int, float]]:
     """Row of the second part -> (row of the first that it is nearest to, ratio), for copies alone."""
     holder: dict[str, int] = {}
     for row in first:
         holder.setdefault(prints[row], row)
     copies = {row: (holder[prints[row]], 0.0) for row in second if prints[row] in holder}
-    if radii is None or not len(first):
+    if forms is None or not len(first):
         return copies
-    base = radii[np.asarray(first)]
+    base = forms[np.asarray(first)]
     for row in second:
         if row in copies:
             continue
-        apart = np.abs(base - radii[row]).mean(axis=1)
+        difference = np.abs(base - forms[row])
+        apart = np.maximum(difference[:, :_QUANTILES].mean(axis=1), difference[:, _QUANTILES:].max(axis=1))
         places = np.argsort(apart, kind="stable")[:CANDIDATES]
-        ratios = {int(first[k]): chamfer_ratio(clouds[row], clouds[first[k]]) for k in places if apart[k] <= NEAR_RADII}
+        ratios = {int(first[k]): chamfer_ratio(clouds[row], clouds[first[k]]) for k in places if apart[k] <= NEAR_FORM}
         ratios = {other: ratio for other, ratio in ratios.items() if ratio <= NEAR_CHAMFER}
         if ratios:
             same = {o: r for o, r in ratios.items() if clouds[o].label == clouds[row].label} or ratios
@@ -161,10 +166,13 @@ def _centered(cloud: Cloud) -> np.ndarray:
     return points / (np.sqrt((points**2).sum(axis=1).mean()) or 1.0)
 
 
-def _radii(cloud: Cloud) -> np.ndarray:
-    """``[64]`` quantiles of the distance from the mean: the same however a cloud is turned, moved, scaled, ordered."""
-    radius = np.linalg.norm(_centered(cloud), axis=1)
-    return np.quantile(radius, (np.arange(_QUANTILES) + 0.5) / _QUANTILES)
+def _form(cloud: Cloud) -> np.ndarray:
+    """``[64 + 3]`` quantiles of the distance from the mean and standard deviations along principal axes: the same
+    however a cloud is turned, moved, scaled and ordered."""
+    points = _centered(cloud)
+    quantiles = np.quantile(np.linalg.norm(points, axis=1), (np.arange(_QUANTILES) + 0.5) / _QUANTILES)
+    spread = np.linalg.eigvalsh(points.T @ points / len(points))
+    return np.r_[quantiles, np.sqrt(np.maximum(spread, 0))]
 
 
 def _in_frame(cloud: Cloud) -> np.ndarray:
