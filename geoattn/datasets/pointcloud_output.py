@@ -1,0 +1,127 @@
+"""Clouds with what a model says of their points, as files that other programs open: ply, npz, csv."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+
+from geoattn._files import atomic_path
+from geoattn.domains.pointclouds.records import Cloud
+from geoattn.domains.pointclouds.rotations import AXES
+
+CloudFormat = Literal["ply", "npz", "csv"]
+COLOURS = np.array(
+    [
+        [0, 114, 178], [213, 94, 0], [0, 158, 115], [204, 121, 167], [230, 159, 0], [86, 180, 233], [91, 103, 112],
+        [240, 228, 66], [127, 60, 141], [140, 86, 75], [17, 165, 121], [57, 73, 171], [175, 180, 43], [233, 30, 99],
+        [0, 96, 100], [188, 143, 143], [62, 39, 35], [158, 158, 158], [128, 222, 234], [244, 143, 177],
+    ],
+    dtype=np.uint8,
+)  # fmt: skip
+"""Of the classes of points, in turn; the first can be told apart with every kind of colour vision."""
+
+
+def file_name(cloud_id: str, suffix: str) -> str:
+    """A file name for a cloud: its id without folders, and without its own suffix."""
+    stem = re.sub(r"\.\w{1,5}$", "", cloud_id)
+    return re.sub(r"[^\w.+-]+", "_", stem).strip("_") + f".{suffix}"
+
+
+def point_table(
+    cloud: Cloud,
+    names: Sequence[str],
+    classes: np.ndarray | None = None,
+    probability: np.ndarray | None = None,
+    normals: np.ndarray | None = None,
+) -> pd.DataFrame:
+    """One row per point, in the order and the coordinates of the file.
+
+    Args:
+        cloud: as it was read.
+        names: of the classes of points.
+        classes: ``[N]``, places in ``names``.
+        probability: ``[N]`` of these.
+        normals: ``[N, 3]``.
+
+    Returns:
+        ``x, y, z``, then ``segment`` (a name) and ``probability``, or ``nx, ny, nz``.
+    """
+    points = _coordinates(cloud)
+    columns: dict[str, np.ndarray] = {axis: points[:, k] for k, axis in enumerate(AXES)}
+    if classes is not None:
+        columns["segment"] = np.array(names, dtype=object)[classes]
+    if probability is not None:
+        columns["probability"] = probability.astype(np.float32)
+    if normals is not None:
+        columns |= {f"n{axis}": normals[:, k] for k, axis in enumerate(AXES)}
+    return pd.DataFrame(columns)
+
+
+def write_points(
+    path: Path,
+    cloud: Cloud,
+    names: Sequence[str],
+    classes: np.ndarray | None = None,
+    probability: np.ndarray | None = None,
+    normals: np.ndarray | None = None,
+) -> None:
+    """One file with the points of a cloud and what is known of them; its suffix says the format.
+
+    ``.ply`` (binary): x y z, nx ny nz, label (a number), probability, red green blue. ``.npz``: points, normals,
+    segment, probability, segment_names. ``.csv``: as `point_table`.
+
+    Args:
+        path: of the file; appears whole.
+        cloud, names, classes, probability, normals: as `point_table`.
+    """
+    shown = cloud.normals if normals is None else normals
+    with atomic_path(path) as temporary:
+        if path.suffix == ".csv":
+            point_table(cloud, names, classes, probability, shown).to_csv(temporary, index=False, float_format="%.7g")
+            return
+        with temporary.open("wb") as file:
+            if path.suffix == ".npz":
+                arrays: dict[str, Any] = {"points": _coordinates(cloud), "normals": shown, "segment": classes}
+                arrays |= {"probability": probability, "segment_names": None if classes is None else np.array(names)}
+                np.savez(file, **{name: values for name, values in arrays.items() if values is not None})
+                return
+            records = _records(cloud, classes, probability, shown)
+            file.write(_header(records).encode())
+            file.write(records.tobytes())
+
+
+def _coordinates(cloud: Cloud) -> np.ndarray:
+    """``[N, 3]`` as they stand in the file, with as many bits as they need."""
+    return cloud.points + cloud.origin if cloud.origin.any() else cloud.points
+
+
+def _records(
+    cloud: Cloud, classes: np.ndarray | None, probability: np.ndarray | None, normals: np.ndarray | None
+) -> np.ndarray:
+    points = _coordinates(cloud)
+    columns: list[tuple[str, np.ndarray, str]] = [(axis, points[:, k], points.dtype.str) for k, axis in enumerate(AXES)]
+    if normals is not None:
+        columns += [(f"n{axis}", normals[:, k], "<f4") for k, axis in enumerate(AXES)]
+    if classes is not None:
+        colour = COLOURS[classes % len(COLOURS)]
+        columns += [("label", classes, "<i4")]
+        columns += [(name, colour[:, k], "|u1") for k, name in enumerate(("red", "green", "blue"))]
+    if probability is not None:
+        columns.append(("probability", probability, "<f4"))
+    records = np.empty(len(points), dtype=[(name, kind) for name, _, kind in columns])
+    for name, values, _ in columns:
+        records[name] = values
+    return records
+
+
+def _header(records: np.ndarray) -> str:
+    kinds = {"<f4": "float", "<f8": "double", "<i4": "int", "|u1": "uchar"}
+    names = records.dtype.names or ()
+    properties = [f"property {kinds[records.dtype[name].str]} {name}" for name in names]
+    lines = ["ply", "format binary_little_endian 1.0", f"element vertex {len(records)}", *properties, "end_header"]
+    return "\n".join(lines) + "\n"

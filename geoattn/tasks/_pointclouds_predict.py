@@ -1,0 +1,235 @@
+"""``geoattn pointclouds predict``: clouds of files, chunk by chunk; what was done is not done again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from geoattn.datasets.pointcloud_chunks import Chunk, read_chunks
+from geoattn.datasets.pointcloud_files import checked
+from geoattn.datasets.pointcloud_output import CloudFormat, file_name, point_table, write_points
+from geoattn.datasets.pointcloud_raw import CloudError, Raw
+from geoattn.datasets.pointcloud_sets import CloudColumns
+from geoattn.datasets.progress import track
+from geoattn.datasets.rejections import OnError
+from geoattn.domains.pointclouds.featurize import Featurizer
+from geoattn.domains.pointclouds.records import Cloud
+from geoattn.errors import InputError
+from geoattn.hub import Pretrained
+from geoattn.tasks._model import checked_device, load_model
+from geoattn.tasks._parts import FORMATS, Parts, checked_out
+from geoattn.tasks._pointclouds_evaluate import TASK, Answers, predict_clouds, prediction_table
+from geoattn.tasks._run import say
+
+UNITS_APART = 10.0
+"""A model that was trained on sizes is warned of clouds that are by more than this larger or smaller."""
+
+
+def load(model: str | Path) -> Pretrained:
+    """A pointclouds model from a model folder, a run folder, or by the name of a shipped one."""
+    return load_model(model, TASK)
+
+
+def predict_file(
+    model: str,
+    data: str,
+    out: str,
+    format: CloudFormat = "ply",
+    on_error: OnError = "raise",
+    chunk_size: int = 64,
+    file_column: str | None = None,
+    id_column: str | None = None,
+    device: str | None = None,
+    quiet: bool = False,
+) -> None:
+    """Predict what clouds, or their points, are, with a trained model.
+
+    Clouds are read and predicted in chunks. Each finished chunk is kept beside ``out``; the same command goes on after
+    an interruption. No labels are needed; where folders or tables say them, they stand beside the predictions.
+
+    A model of whole clouds writes one row per cloud. A model of points writes one row per point to a .csv or .parquet
+    file, or to a folder a file per cloud, with predictions.csv, one row per cloud; every point of the file gets what
+    the nearest of the sampled points has.
+
+    Args:
+        model: model folder, run folder, or the name of a shipped model.
+        data: a folder of clouds (in sub-folders or not), a table of files, an .npz with many clouds, or one file.
+        out: the file to write, .csv or .parquet; for models of points also a folder.
+        format: of the files in the folder: ply, npz or csv.
+        on_error: raise stops at the first bad file; skip leaves bad files out and lists them in <out>.rejected.csv.
+        chunk_size: clouds per chunk.
+        file_column: the column of files of a table, if it is not found by its usual names.
+        id_column: the column that names clouds.
+        device: cpu, cuda or cuda:1; the GPU if there is one.
+        quiet: say nothing but errors.
+    """
+    device = checked_device(device)
+    if chunk_size < 1:
+        raise InputError(f"--chunk-size: got {chunk_size}, expected at least 1.")
+    loaded = load(model)
+    target, folder = _target(out, loaded.preprocess["task"])
+    columns = CloudColumns(file=file_column, id=id_column)
+    options = {"format": format, "on_error": on_error, "chunk_size": chunk_size, "file_column": file_column}
+    parts = Parts(target, _identity(loaded, data, options | {"id_column": id_column}))
+    done = parts.begin()
+    if done:
+        say(f"Going on after {done} chunks of {chunk_size} that are done.", quiet=quiet)
+    featurizer = Featurizer(loaded.preprocess)
+    chunks = read_chunks(data, loaded.preprocess, chunk_size=chunk_size, skip=done, columns=columns, on_error=on_error)
+    predicted = rejected = 0
+    notes: list[str] = []
+    for chunk in track(chunks, None, f"Predict, chunks of {chunk_size}", show=not quiet):
+        check_clouds(chunk.clouds, loaded.preprocess)
+        answers = predict_clouds(loaded.model, chunk.clouds, featurizer, device)
+        if folder is not None:
+            _write_clouds(folder, chunk, answers, loaded.preprocess, format)
+        long = folder is None and loaded.preprocess["task"] != "classification"
+        table = _rows(chunk, answers, loaded.preprocess, per_point=long)
+        parts.write(chunk.number, table, chunk.rejected)
+        predicted, rejected = predicted + len(chunk.clouds), rejected + len(chunk.rejected)
+        notes += [note for note in (*chunk.notes, *unit_notes(chunk.clouds, loaded.preprocess)) if note not in notes]
+    if not predicted and not done:
+        raise InputError(f"{data}: no usable cloud; {rejected} were rejected.")
+    parts.join()
+    for text in notes:
+        say(text, quiet=quiet)
+    note = f", {rejected} rejected" if rejected else ""
+    say(f"{predicted} clouds predicted{note}{f', {done} chunks before' if done else ''}: {out}", quiet=quiet)
+
+
+def predict_arrays(
+    model: str | Path | Pretrained,
+    clouds: Sequence[np.ndarray | Cloud],
+    device: str | None = None,
+) -> pd.DataFrame:
+    """What a trained model says of clouds.
+
+    For files see ``geoattn pointclouds predict`` (`predict_file`).
+
+    Args:
+        model: model folder, run folder, name of a shipped model, or what ``from_pretrained`` returned.
+        clouds: arrays ``[N, 3]``, ``[N, 6]`` with normals, or `Cloud`.
+        device: ``"cpu"``, ``"cuda"`` ...; the GPU if there is one.
+
+    Returns:
+        Classification: one row per cloud: ``predicted``, ``probability`` and ``p_CLASS`` of every class. Else one row
+        per point: ``cloud`` (its place in the list), ``x, y, z``, then ``segment, probability`` or ``nx, ny, nz``.
+
+    Raises:
+        InputError: an array of another shape, without points, or with a value that is no number; it names the cloud.
+    """
+    loaded = model if isinstance(model, Pretrained) else load(model)
+    read = [cloud if isinstance(cloud, Cloud) else _from_array(cloud, k) for k, cloud in enumerate(clouds)]
+    check_clouds(read, loaded.preprocess)
+    answers = predict_clouds(loaded.model, read, Featurizer(loaded.preprocess), checked_device(device))
+    if loaded.preprocess["task"] == "classification":
+        return prediction_table(pd.DataFrame(index=range(len(read))), read, answers, loaded.preprocess)
+    tables = [_points(cloud, answers, k, loaded.preprocess) for k, cloud in enumerate(read)]
+    return pd.concat([t.assign(cloud=k)[["cloud", *t]] for k, t in enumerate(tables)], ignore_index=True)
+
+
+def check_clouds(clouds: Sequence[Cloud], preprocess: Mapping[str, Any]) -> None:
+    """Refuse clouds without normals for a model that reads them.
+
+    Raises:
+        InputError: names the first such cloud.
+    """
+    if preprocess["normals"] != "given":
+        return
+    missing = next((cloud for cloud in clouds if cloud.normals is None), None)
+    if missing is not None:
+        raise InputError(
+            f"{missing.file or missing.id}: cloud {missing.id!r} has no normals, and this model reads them. Give x y z "
+            "nx ny nz, or use a model that estimates them."
+        )
+
+
+def unit_notes(clouds: Sequence[Cloud], preprocess: Mapping[str, Any]) -> list[str]:
+    """A sentence if a model that reads sizes gets clouds of quite other sizes."""
+    if preprocess["scale"] != "keep" or not clouds:
+        return []
+    size, known = float(np.median([np.ptp(cloud.points, axis=0).max() for cloud in clouds])), preprocess["size"]
+    if known / UNITS_APART <= size <= known * UNITS_APART:
+        return []
+    return [
+        f"Warning: the clouds are {size:.3g} long, those of the training part {known:.3g}, and the model reads sizes. "
+        "Are they in the same unit?"
+    ]
+
+
+def _from_array(points: np.ndarray, place: int) -> Cloud:
+    values = np.asarray(points)
+    if values.ndim != 2 or values.shape[1] not in (3, 6) or values.dtype.kind not in "fiu":
+        raise InputError(
+            f"clouds[{place}]: got {values.dtype} of shape {values.shape}, expected numbers [N, 3] or [N, 6]."
+        )
+    normals = values[:, 3:] if values.shape[1] == 6 else None
+    try:
+        return checked(Raw(values[:, :3], normals=normals), str(place), "")
+    except CloudError as error:
+        raise InputError(f"clouds[{place}]: {error.place}: {error}") from error
+
+
+def _target(out: str, task: str) -> tuple[Path, Path | None]:
+    """The table to write, and the folder for files of single clouds if one is wanted."""
+    path = Path(out)
+    if path.suffix in FORMATS or task == "classification":
+        return checked_out(out), None
+    if path.suffix:
+        kinds = " or ".join(FORMATS)
+        raise InputError(
+            f"--out: {out}: got the suffix {path.suffix!r}, expected {kinds}, or a folder for models of points."
+        )
+    beginning = path / "predictions.csv.parts"
+    if path.exists() and not path.is_dir():
+        raise InputError(f"--out: {path} is a file, expected a folder. Choose another name.")
+    if path.is_dir() and any(path.iterdir()) and not beginning.is_dir():
+        raise InputError(f"--out: {path} exists and is not empty; nothing is ever overwritten. Choose another --out.")
+    if not path.absolute().parent.is_dir():
+        raise InputError(f"--out: the folder {path.parent} does not exist. Make it first.")
+    path.mkdir(exist_ok=True)
+    return path / "predictions.csv", path
+
+
+def _write_clouds(
+    folder: Path, chunk: Chunk, answers: Answers, preprocess: Mapping[str, Any], suffix: CloudFormat
+) -> None:
+    for k, cloud in enumerate(chunk.clouds):
+        write_points(
+            folder / file_name(cloud.id, suffix), cloud, preprocess["segment_names"], **_said(answers, k, preprocess)
+        )
+
+
+def _rows(chunk: Chunk, answers: Answers, preprocess: Mapping[str, Any], *, per_point: bool) -> pd.DataFrame:
+    if per_point:
+        tables = [_points(cloud, answers, k, preprocess) for k, cloud in enumerate(chunk.clouds)]
+        tables = [t.assign(id=c.id)[["id", *t]] for t, c in zip(tables, chunk.clouds, strict=True)]
+        return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame({"id": []})
+    table = chunk.table.assign(label=chunk.table["label"].astype(object).where(chunk.table["label"].notna(), ""))
+    return prediction_table(table, chunk.clouds, answers, preprocess)
+
+
+def _points(cloud: Cloud, answers: Answers, place: int, preprocess: Mapping[str, Any]) -> pd.DataFrame:
+    return point_table(cloud, preprocess["segment_names"], **_said(answers, place, preprocess))
+
+
+def _said(answers: Answers, place: int, preprocess: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    if preprocess["task"] == "normals":
+        return {"normals": answers.points[place]}
+    return {"classes": answers.points[place], "probability": answers.probability[place]}
+
+
+def _identity(loaded: Pretrained, data: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    path = Path(data).absolute()
+    state = path.stat() if path.exists() else None
+    return {
+        "data": str(path),
+        "size of the file": state.st_size if state and path.is_file() else None,
+        "time of the file": state.st_mtime_ns if state else None,
+        "model": loaded.config["sha256"],
+        **options,
+    }
