@@ -26,6 +26,8 @@ from geoattn.errors import InputError
 RECORD = np.dtype([("row", "<i8"), ("xyz", "<f8", 3), ("core", "?")])
 CHUNK = 100_000
 """Points of the file in memory at a time."""
+WINDOW = 500_000
+"""Rows of the results that are mapped into memory at a time."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -248,9 +250,13 @@ class Stitched:
             np.lib.format.open_memmap(self._path, mode="w+", dtype=values.dtype, shape=shape)
         self._seen.add(block.number)
         self._count += int(block.core.sum())
-        target = np.lib.format.open_memmap(self._path, mode="r+")  # opened anew: pages are given back
-        target[block.rows[block.core]] = values[block.core]
-        target.flush()
+        rows, core = block.rows[block.core], values[block.core]
+        for begin in range(0, self._scan.num_points, WINDOW):
+            first, last = np.searchsorted(rows, [begin, begin + WINDOW])
+            if first < last:
+                target = np.lib.format.open_memmap(self._path, mode="r+")  # opened anew: pages are given back
+                target[rows[first:last]] = core[first:last]
+                del target
 
     def check(self) -> None:
         """Raise an InputError unless each point of the file has got its value."""
