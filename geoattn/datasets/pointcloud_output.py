@@ -11,19 +11,12 @@ import numpy as np
 import pandas as pd
 
 from geoattn._files import atomic_path
+from geoattn.domains.pointclouds.pictures import PALETTE
 from geoattn.domains.pointclouds.records import Cloud
 from geoattn.domains.pointclouds.rotations import AXES
 
 CloudFormat = Literal["ply", "npz", "csv"]
-COLOURS = np.array(
-    [
-        [0, 114, 178], [213, 94, 0], [0, 158, 115], [204, 121, 167], [230, 159, 0], [86, 180, 233], [91, 103, 112],
-        [240, 228, 66], [127, 60, 141], [140, 86, 75], [17, 165, 121], [57, 73, 171], [175, 180, 43], [233, 30, 99],
-        [0, 96, 100], [188, 143, 143], [62, 39, 35], [158, 158, 158], [128, 222, 234], [244, 143, 177],
-    ],
-    dtype=np.uint8,
-)  # fmt: skip
-"""Of the classes of points, in turn; the first can be told apart with every kind of colour vision."""
+COLOURS = np.array([[int(colour[k : k + 2], 16) for k in (1, 3, 5)] for colour in PALETTE], dtype=np.uint8)
 
 
 def file_name(cloud_id: str, suffix: str) -> str:

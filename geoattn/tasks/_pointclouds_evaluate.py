@@ -241,14 +241,23 @@ def measure_protocols(
     clouds: Sequence[Cloud],
     preprocess: Mapping[str, Any],
     protocols: Sequence[str] = tuple(PROTOCOLS),
+    given: Mapping[str, Answers] | None = None,
 ) -> dict[str, dict[str, dict[str, Entry]]]:
-    """Split of ``metrics.json`` -> name -> metrics, for clouds as given and turned."""
+    """Split of ``metrics.json`` -> name -> metrics, for clouds as given and turned.
+
+    Args:
+        predictors: name -> predictor.
+        clouds: with what is to be predicted.
+        preprocess: of the model.
+        protocols: keys of `PROTOCOLS`.
+        given: name -> answers for the clouds as given, where they are known already.
+    """
     found: dict[str, dict[str, dict[str, Entry]]] = {}
     for protocol in protocols:
         split, kind = PROTOCOLS[protocol]
-        posed = turned(clouds, kind, preprocess["up"])
+        posed, known = turned(clouds, kind, preprocess["up"]), (given or {}) if kind == "none" else {}
         found[split] = {
-            name: measure(posed, predict(posed), preprocess, partition=name in PARTITIONS)
+            name: measure(posed, known.get(name) or predict(posed), preprocess, partition=name in PARTITIONS)
             for name, predict in predictors.items()
         }
     return found

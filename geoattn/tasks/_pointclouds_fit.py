@@ -173,7 +173,8 @@ def _finish(
     predict = partial(predict_clouds, trained.model, featurizer=featurizer, device=trained.device)
     answers = {part: predict(clouds[part]) for part in MEASURED}
     baselines = fitted_baselines(clouds["train"], data.preprocess)
-    found = measure_protocols({"": predict} | baselines, clouds["test"], data.preprocess)
+    given = {"": answers["test"]}
+    found = measure_protocols({"": predict} | baselines, clouds["test"], data.preprocess, given=given)
     metrics: dict[str, Any] = {
         "valid": measure(clouds["valid"], answers["valid"], data.preprocess),
         **{part: rows.pop("") for part, rows in found.items()},

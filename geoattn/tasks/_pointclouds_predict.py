@@ -16,13 +16,14 @@ from geoattn.datasets.pointcloud_raw import CloudError, Raw
 from geoattn.datasets.pointcloud_sets import CloudColumns
 from geoattn.datasets.progress import track
 from geoattn.datasets.rejections import OnError
-from geoattn.domains.pointclouds.featurize import Featurizer
+from geoattn.domains.pointclouds.featurize import LARGEST, Featurizer
 from geoattn.domains.pointclouds.records import Cloud
 from geoattn.errors import InputError
 from geoattn.hub import Pretrained
 from geoattn.tasks._model import checked_device, load_model
 from geoattn.tasks._parts import FORMATS, Parts, checked_out
 from geoattn.tasks._pointclouds_evaluate import TASK, Answers, predict_clouds, prediction_table
+from geoattn.tasks._pointclouds_scan import predict_scan
 from geoattn.tasks._run import say
 
 UNITS_APART = 10.0
@@ -39,6 +40,8 @@ def predict_file(
     data: str,
     out: str,
     format: CloudFormat = "ply",
+    block: float | None = None,
+    margin: float | None = None,
     on_error: OnError = "raise",
     chunk_size: int = 64,
     file_column: str | None = None,
@@ -53,13 +56,16 @@ def predict_file(
 
     A model of whole clouds writes one row per cloud. A model of points writes one row per point to a .csv or .parquet
     file, or to a folder a file per cloud, with predictions.csv, one row per cloud; every point of the file gets what
-    the nearest of the sampled points has.
+    the nearest of the sampled points has. Of a large scan a model sees more in blocks, and memory holds one of them:
+    ``--block SIZE --out FILE.npy`` writes the class, or the normal, of each point in the order of the file.
 
     Args:
         model: model folder, run folder, or the name of a shipped model.
         data: a folder of clouds (in sub-folders or not), a table of files, an .npz with many clouds, or one file.
         out: the file to write, .csv or .parquet; for models of points also a folder.
         format: of the files in the folder: ply, npz or csv.
+        block: models of points, one file: edge of the blocks over the ground, in the unit of the file.
+        margin: how far a block reaches into its neighbours; a tenth of block if left out.
         on_error: raise stops at the first bad file; skip leaves bad files out and lists them in <out>.rejected.csv.
         chunk_size: clouds per chunk.
         file_column: the column of files of a table, if it is not found by its usual names.
@@ -71,6 +77,9 @@ def predict_file(
     if chunk_size < 1:
         raise InputError(f"--chunk-size: got {chunk_size}, expected at least 1.")
     loaded = load(model)
+    if block is not None:
+        predict_scan(loaded, data, out, block, margin, device, quiet=quiet)
+        return
     target, folder = _target(out, loaded.preprocess["task"])
     columns = CloudColumns(file=file_column, id=id_column)
     options = {"format": format, "on_error": on_error, "chunk_size": chunk_size, "file_column": file_column}
@@ -91,7 +100,12 @@ def predict_file(
         table = _rows(chunk, answers, loaded.preprocess, per_point=long)
         parts.write(chunk.number, table, chunk.rejected)
         predicted, rejected = predicted + len(chunk.clouds), rejected + len(chunk.rejected)
-        notes += [note for note in (*chunk.notes, *unit_notes(chunk.clouds, loaded.preprocess)) if note not in notes]
+        found = (
+            *chunk.notes,
+            *unit_notes(chunk.clouds, loaded.preprocess),
+            *size_notes(chunk.clouds, loaded.preprocess),
+        )
+        notes += [note for note in found if note not in notes]
     if not predicted and not done:
         raise InputError(f"{data}: no usable cloud; {rejected} were rejected.")
     parts.join()
@@ -158,6 +172,17 @@ def unit_notes(clouds: Sequence[Cloud], preprocess: Mapping[str, Any]) -> list[s
     return [
         f"Warning: the clouds are {size:.3g} long, those of the training part {known:.3g}, and the model reads sizes. "
         "Are they in the same unit?"
+    ]
+
+
+def size_notes(clouds: Sequence[Cloud], preprocess: Mapping[str, Any]) -> list[str]:
+    """A sentence if a model of points sees few of the points of a cloud."""
+    largest = max(map(len, clouds), default=0)
+    if preprocess["task"] == "classification" or largest <= LARGEST:
+        return []
+    return [
+        f"Warning: a cloud has {largest:,} points, of which the model sees {preprocess['num_points']}; the others get "
+        "what the nearest has. See --block."
     ]
 
 

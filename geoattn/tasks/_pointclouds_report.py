@@ -28,6 +28,7 @@ from geoattn.report import (
     write_report,
 )
 from geoattn.report.figures import learning_curve
+from geoattn.report.matrices import confusion_figure
 from geoattn.tasks._model import SYMMETRY_TOLERANCE, Symmetry
 from geoattn.tasks._pointclouds_evaluate import (
     HEADLINE,
@@ -40,11 +41,12 @@ from geoattn.tasks._pointclouds_evaluate import (
     measure,
     turned_by,
 )
+from geoattn.tasks._pointclouds_pictures import picture_sections
 from geoattn.tasks._report import beaten_by, overlap_table, rejected_blocks, reproduce_section, training_section
 from geoattn.tasks._run import RunFolder
 
-ANGLES = (0, 15, 30, 60, 90, 135, 180)
-CURVE_CLOUDS = 200
+ANGLES = (0, 30, 60, 90, 135, 180)
+CURVE_CLOUDS = 150
 Curve = dict[str, list[float]]
 
 
@@ -74,7 +76,7 @@ class Findings:
 
 
 def robustness(predictors: Mapping[str, Predictor], clouds: Sequence[Cloud], preprocess: Mapping[str, Any]) -> Curve:
-    """Name -> the headline metric of clouds turned by `ANGLES`; of at most 200 clouds, taken evenly."""
+    """Name -> the headline metric of clouds turned by `ANGLES`; of at most 150 clouds, taken evenly."""
     headline = HEADLINE[preprocess["task"]]
     places = np.linspace(0, len(clouds) - 1, min(len(clouds), CURVE_CLOUDS)).round().astype(int)
     chosen = [clouds[k] for k in places]
@@ -105,6 +107,7 @@ def write_fit_report(
         _result(findings),
         _robustness(findings),
         *_confusion(findings),
+        *picture_sections(findings),
         training_section(history, best_epochs, seconds, ylabel="loss", keep=config["model"]["keep"]),
         _data(overlap, rejected, notes),
         *_symmetry(findings),
@@ -121,6 +124,7 @@ def write_test_report(
         _result(findings),
         _robustness(findings),
         *_confusion(findings),
+        *picture_sections(findings),
         Section("Data", [*rejected_blocks(rejected), *(Text(note) for note in notes)]),
         *_symmetry(findings),
         reproduce_section(command, None),
@@ -194,8 +198,7 @@ def _confusion(findings: Findings) -> list[Section]:
         return []
     names = findings.preprocess["class_names"]
     counts = confusion(labels_of(findings.clouds), findings.answers.classes(), names)
-    rows = [[name, *counts.loc[name].tolist()] for name in names]
-    return [Section("Confusion", [Table(["true \\ predicted", *names], rows)])]
+    return [Section("Confusion", [Plot(confusion_figure(counts), "Clouds of the test part, as given.")])]
 
 
 def _data(overlap: Mapping[str, Any], rejected: pd.DataFrame, notes: Sequence[str]) -> Section:

@@ -94,7 +94,8 @@ def test_file(
     train = _training_part(file, loaded.split) if rows == "test" else []
     baselines = fitted_baselines(train, loaded.preprocess) if train else {}
     protocols = list(PROTOCOLS) if protocol is None else [protocol]
-    found = measure_protocols({"": predict} | baselines, clouds, loaded.preprocess, protocols)
+    given = {"": predict(clouds)} if folder is not None or "given" in protocols else {}
+    found = measure_protocols({"": predict} | baselines, clouds, loaded.preprocess, protocols, given)
     metrics: dict[str, Any] = {split: measures.pop("") for split, measures in found.items()}
     if baselines:
         metrics["baselines"] = found
@@ -103,10 +104,9 @@ def test_file(
         shown = {"test": metrics[split], "baselines": {"test": metrics.get("baselines", {}).get(split, {})}}
         print(f"{POSES[name]}\n{metrics_text(shown, Path(model).name)}\n")
     if folder is not None:
-        answers = predict(clouds)
         findings = Findings(
             clouds=clouds,
-            answers=answers,
+            answers=given[""],
             metrics=metrics,
             preprocess=loaded.preprocess,
             curve=robustness({"this model": predict} | baselines, clouds, loaded.preprocess),
@@ -115,7 +115,7 @@ def test_file(
             model=loaded.model,
             featurizer=featurizer,
         )
-        table = prediction_table(file.table.drop(columns="file").iloc[chosen], clouds, answers, loaded.preprocess)
+        table = prediction_table(file.table.drop(columns="file").iloc[chosen], clouds, given[""], loaded.preprocess)
         options = ["--model", model, "--data", data, "--out", str(folder.path), "--rows", rows]
         options += [] if protocol is None else ["--protocol", protocol]
         _write(folder, findings, table, file.rejected, notes, command_line([TASK, "test", *options]), loaded.config)

@@ -28,6 +28,7 @@ from geoattn.tasks._pointclouds_fit import Run, data_options, fit, run_fit
 from geoattn.tasks._pointclouds_module import PointCloudModule
 from geoattn.tasks._pointclouds_predict import predict_arrays, predict_file
 from geoattn.tasks._pointclouds_test import test_file
+from geoattn.tasks._pointclouds_view import view_file
 from geoattn.tasks._run import RunFolder, say
 
 __all__ = ["PointCloudModule", "Run", "audit", "demo", "fit", "predict", "run", "test"]
@@ -36,7 +37,8 @@ DEMO_CLOUDS, DEMO_NEW_CLOUDS, DEMO_POINTS = 280, 70, 512
 USAGE = {
     "demo": "[--out DIR]",
     "test": "--model DIR|NAME --data FOLDER|FILE [--protocol given|z|SO3] [--rows all|test] [--out DIR]",
-    "predict": "--model DIR|NAME --data FOLDER|FILE --out FILE.csv|.parquet|FOLDER [--format ply|npz|csv]",
+    "predict": "--model DIR|NAME --data FOLDER|FILE --out FILE.csv|.parquet|FOLDER [--format ...] [--block SIZE]",
+    "view": "--data FILE [--model DIR|NAME] [--cloud NAME]",
 }
 
 test = test_file
@@ -115,6 +117,7 @@ def run(verb: str, arguments: list[str]) -> None:
         "demo": partial(run_function, TASK, "demo", demo, USAGE["demo"]),
         "test": partial(run_function, TASK, "test", test_file, USAGE["test"]),
         "predict": partial(run_function, TASK, "predict", predict_file, USAGE["predict"]),
+        "view": partial(run_function, TASK, "view", view_file, USAGE["view"]),
     }
     verbs[verb](arguments)
 
