@@ -50,7 +50,7 @@ def audit(clouds: Sequence[Cloud], split: Mapping[str, Sequence[int]], *, near: 
         ``duplicates`` are clouds with the points of an earlier one, ``contradictory`` those whose points stand with
         two labels, ``left_out`` clouds in no part. ``examples`` are copies between train and test.
 
-    Cost: 0.5 ms per cloud and 3 to 10 ms for each candidate; 10 s for 4,400 clouds.
+    Cost: 0.5 ms per cloud and 3 to 10 ms for each candidate; 12 s for 4,400 clouds.
     """
     prints = [fingerprint(cloud) for cloud in clouds]
     labels: dict[str, set[int | None]] = {}
