@@ -88,6 +88,28 @@ def write_points(
             file.write(records.tobytes())
 
 
+def write_arrays(path: Path, clouds: Sequence[Cloud], class_names: Sequence[str], segment_names: Sequence[str]) -> None:
+    """Many clouds as one ``.npz``, which `geoattn.datasets.pointcloud_arrays.CloudArrays` reads.
+
+    Args:
+        path: of the file; appears whole.
+        clouds: all with normals, label and segment.
+        class_names, segment_names: what the numbers of labels and segments mean.
+    """
+    arrays: dict[str, Any] = {
+        "points": np.concatenate([_coordinates(cloud) for cloud in clouds]),
+        "ptr": np.cumsum([0, *map(len, clouds)]),
+        "normals": np.concatenate([cloud.normals for cloud in clouds if cloud.normals is not None]),
+        "segment": np.concatenate([cloud.segment for cloud in clouds if cloud.segment is not None]),
+        "label": np.array([cloud.label for cloud in clouds]),
+        "id": np.array([cloud.id for cloud in clouds]),
+        "class_names": np.array(class_names),
+        "segment_names": np.array(segment_names),
+    }
+    with atomic_path(path) as temporary, temporary.open("wb") as file:
+        np.savez_compressed(file, **arrays)
+
+
 def _coordinates(cloud: Cloud) -> np.ndarray:
     """``[N, 3]`` as they stand in the file, with as many bits as they need."""
     return cloud.points + cloud.origin if cloud.origin.any() else cloud.points

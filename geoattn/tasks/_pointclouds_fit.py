@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 import torch
 
+from geoattn._numbers import format_measure, metric_name
 from geoattn.datasets.pointclouds import PointCloudData
 from geoattn.domains.pointclouds.audit import audit
 from geoattn.domains.pointclouds.featurize import Featurizer
@@ -239,7 +240,10 @@ def _card(
     said, name = config["card"], Path(config["data"]["file"]).name
     names = ", ".join(data.class_names if data.task == "classification" else data.segment_names)
     shown = findings.rotation or findings.batch
-    pose = [] if findings.rotation else ["Knows how a cloud stands: turned clouds are other clouds to it."]
+    headline = HEADLINE[data.task]
+    scores = {split: format_measure(findings.metrics[split][headline]) for split in ("test", "test_so3")}
+    turned = f"{metric_name(headline)} {scores['test']} as given, {scores['test_so3']} turned at random"
+    pose = [] if findings.rotation else [f"Knows how a cloud stands: {turned}."]
     normals = ["Needs the normals of every cloud."] if data.preprocess["normals"] == "given" else []
     return Card(
         title=said["title"] or TITLES[data.task],

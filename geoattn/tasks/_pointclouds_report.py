@@ -84,7 +84,8 @@ def robustness(predictors: Mapping[str, Predictor], clouds: Sequence[Cloud], pre
     for angle in ANGLES:
         posed = turned_by(chosen, angle)
         for name, values in curve.items():
-            values.append(float(measure(posed, predictors[name](posed), preprocess)[headline]["value"]))
+            value = measure(posed, predictors[name](posed), preprocess)[headline]["value"]
+            values.append(float("nan") if value is None else value)
     return curve
 
 

@@ -32,6 +32,10 @@ PACKAGES = (
     "scikit-learn",
     "rdkit",
     "ase",
+    "trimesh",
+    "laspy",
+    "open3d-cpu",
+    "open3d",
 )
 
 

@@ -17,10 +17,11 @@ from typing import Any
 import pandas as pd
 
 from geoattn._files import atomic_path
+from geoattn.datasets.pointcloud_output import write_arrays
 from geoattn.datasets.pointclouds import PointCloudData
 from geoattn.domains.pointclouds.audit import audit as audit_split
 from geoattn.domains.pointclouds.audit import audit_rows
-from geoattn.domains.pointclouds.demo import CLASS_NAMES, demo_clouds, write_demo
+from geoattn.domains.pointclouds.demo import CLASS_NAMES, SEGMENT_NAMES, demo_clouds, write_demo
 from geoattn.errors import InputError
 from geoattn.tasks._parser import expand_arguments, run_function
 from geoattn.tasks._pointclouds_evaluate import TASK
@@ -92,6 +93,7 @@ def demo(out: str | None = None, quiet: bool = False) -> Path:
     shapes = demo_clouds(DEMO_CLOUDS + DEMO_NEW_CLOUDS, DEMO_POINTS)
     table = write_demo(folder / "shapes", shapes[:DEMO_CLOUDS])
     new = write_demo(folder / "new_shapes", shapes[DEMO_CLOUDS:])
+    write_arrays(folder / "parts.npz", shapes[:DEMO_CLOUDS], CLASS_NAMES, SEGMENT_NAMES)
     say(
         f"Made {DEMO_CLOUDS} shapes of {len(CLASS_NAMES)} kinds and {DEMO_NEW_CLOUDS} new ones in {folder}.",
         quiet=quiet,
@@ -101,7 +103,7 @@ def demo(out: str | None = None, quiet: bool = False) -> Path:
     test_file(str(whole.folder), str(new), out=str(folder / "test"), quiet=quiet)
     predict_file(str(whole.folder), str(folder / "new_shapes"), str(folder / "predictions.csv"), quiet=quiet)
     say("Now the parts of the shapes, point by point.", quiet=quiet)
-    parts = fit(table, recipe="pointclouds-demo-parts", out=folder / "parts", quiet=quiet)
+    parts = fit(folder / "parts.npz", recipe="pointclouds-demo-parts", out=folder / "parts", quiet=quiet)
     predict_file(str(parts.folder), str(new), str(folder / "new_parts"), quiet=quiet)
     report = whole.folder / "report.html"
     say(f"All done in {time.monotonic() - began:.0f} seconds. Open the reports: {report}", quiet=quiet)
