@@ -17,8 +17,8 @@ from geoattn.datasets.pointcloud_sets import CloudColumns, list_clouds
 from geoattn.datasets.pointcloud_splits import split_clouds
 from geoattn.datasets.progress import track
 from geoattn.datasets.rejections import OnError, Rejections
+from geoattn.datasets.sampler import EpochOrder
 from geoattn.datasets.splits import Split, split_column
-from geoattn.datasets.tcr_epochs import EpochOrder
 from geoattn.domains.pointclouds.records import Cloud
 from geoattn.errors import InputError, nearest_hint
 

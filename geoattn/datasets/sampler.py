@@ -33,3 +33,10 @@ class EpochShuffle(Sampler[int]):
     def __iter__(self) -> Iterator[int]:
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
         return iter(torch.randperm(self.num_samples, generator=generator).tolist())
+
+
+class EpochOrder(EpochShuffle):
+    """The order of `EpochShuffle`, as items that tell the epoch: item ``epoch * num_samples + i`` is sample ``i``."""
+
+    def __iter__(self) -> Iterator[int]:
+        return (self.epoch * len(self) + i for i in super().__iter__())

@@ -15,11 +15,11 @@ from torch.utils.data import DataLoader, Sampler
 from torch_geometric.data import Data
 
 from geoattn.datasets.rejections import OnError, Rejections
-from geoattn.datasets.sampler import EpochShuffle
+from geoattn.datasets.sampler import EpochOrder, EpochShuffle
 from geoattn.datasets.splits import PARTS, Split, split_column
 from geoattn.datasets.tcr_chunks import Chunk, read_chunks
 from geoattn.datasets.tcr_columns import Anchors, TCRColumns
-from geoattn.datasets.tcr_epochs import EpochOrder, FreshNegatives
+from geoattn.datasets.tcr_epochs import FreshNegatives
 from geoattn.datasets.tcr_files import PairReader
 from geoattn.datasets.tcr_pairs import table_of, usable, without_repeats
 from geoattn.datasets.tcr_splits import split_pairs

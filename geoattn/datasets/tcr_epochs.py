@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 from torch.utils.data import Dataset
 
-from geoattn.datasets.sampler import EpochShuffle
 from geoattn.domains.tcr.records import Epitope, Pair
 from geoattn.errors import InputError
 
@@ -77,10 +76,3 @@ def _weights(wanted: np.ndarray, binders: np.ndarray) -> np.ndarray:
         weight = wanted / np.maximum(share.sum() - share, 1e-12)
         weight = weight / weight.sum()
     return weight
-
-
-class EpochOrder(EpochShuffle):
-    """The order of `EpochShuffle`, as items of `FreshNegatives`."""
-
-    def __iter__(self) -> Iterator[int]:
-        return (self.epoch * len(self) + i for i in super().__iter__())
