@@ -20,9 +20,12 @@ COLOURS = np.array([[int(colour[k : k + 2], 16) for k in (1, 3, 5)] for colour i
 
 
 def file_name(cloud_id: str, suffix: str) -> str:
-    """A file name for a cloud: its id without folders, and without its own suffix."""
-    stem = re.sub(r"\.\w{1,5}$", "", cloud_id)
-    return re.sub(r"[^\w.+-]+", "_", stem).strip("_") + f".{suffix}"
+    """A file name for a cloud: its id without folders, with another suffix behind its own if that is another.
+
+    >>> file_name("chair/a.ply", "ply"), file_name("chair/a.xyz", "ply")
+    ('chair_a.ply', 'chair_a.xyz.ply')
+    """
+    return re.sub(r"[^\w.+-]+", "_", cloud_id.removesuffix(f".{suffix}")).strip("_") + f".{suffix}"
 
 
 def point_table(
