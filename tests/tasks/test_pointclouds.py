@@ -2,6 +2,7 @@
 
 import json
 import os
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -17,11 +18,11 @@ from geoattn.domains.pointclouds.featurize import Featurizer
 from geoattn.domains.pointclouds.rotations import random_rotation
 from geoattn.errors import InputError
 from geoattn.hub import from_pretrained
-from geoattn.tasks import _pointclouds_fit, pointclouds
+from geoattn.tasks import _pointclouds_fit, _pointclouds_report, pointclouds
 from geoattn.tasks._parser import expand_arguments, merged, recipe_names, recipe_path
 from geoattn.tasks._pointclouds_evaluate import predict_clouds
 from geoattn.tasks._pointclouds_fit import fit_parser
-from geoattn.tasks._pointclouds_predict import predict_file
+from geoattn.tasks._pointclouds_predict import predict_file, unit_notes
 from geoattn.tasks._pointclouds_view import view_file
 
 FILES = [
@@ -29,6 +30,7 @@ FILES = [
     "rejected.csv", "report.html", "split.json",
 ]  # fmt: skip
 MODEL_FILES = ["README.md", "config.json", "metrics.json", "model.safetensors", "preprocess.json", "split.json"]
+NUM_CLOUDS, NUM_TEST = 42, 7
 SPLITS = {"test", "test_z", "test_so3"}
 SMALL = {
     "data": {"val_fraction": 0.2, "batch_size": 8},
@@ -47,10 +49,11 @@ PARTS = {
 
 @pytest.fixture(scope="module", autouse=True)
 def quick():
-    """Baselines of a few trees, no search for near copies: these are tested elsewhere."""
+    """Baselines of a few trees, no search for near copies (tested elsewhere), two angles."""
     patch = pytest.MonkeyPatch()
     patch.setattr(ShapeDistribution.__init__, "__defaults__", (5, 0))
     patch.setattr(_pointclouds_fit, "audit", partial(audit, near=False))
+    patch.setattr(_pointclouds_report, "ANGLES", (0, 180))
     yield
     patch.undo()
 
@@ -61,8 +64,8 @@ def fit(file, out, **options):
 
 @pytest.fixture(scope="module")
 def table(tmp_path_factory):
-    """70 small shapes as files, a folder per class; the table says what is train and test."""
-    return write_demo(tmp_path_factory.mktemp("data") / "shapes", demo_clouds(70, 64))
+    """42 small shapes as files, a folder per class; the table says what is train and test."""
+    return write_demo(tmp_path_factory.mktemp("data") / "shapes", demo_clouds(NUM_CLOUDS, 64))
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +95,7 @@ class TestFit:
         assert set(metrics["baselines"]) == SPLITS
         for split in SPLITS:
             assert set(metrics["baselines"][split]) == {"majority", "d2_forest", "occupancy_logistic"}
-            assert metrics[split]["accuracy"]["n"] == 14
+            assert metrics[split]["accuracy"]["n"] == NUM_TEST
         assert metrics["test"]["accuracy"] == metrics["test_so3"]["accuracy"]  # invariant
 
     def test_predictions_give_the_metrics(self, trained):
@@ -194,7 +197,7 @@ class TestFit:
 
         data = PointCloudData(str(table), progress=False)
         data.setup()
-        data.split["train"] = data.split["train"][:-7]
+        data.split["train"] = data.split["train"][:-3]
         counts = np.bincount([cloud.label for cloud in data.part("train")])
         assert len(set(counts)) > 1
         assert np.allclose(class_weights(data, 7, True).numpy() * counts, counts.sum() / 7)
@@ -240,18 +243,20 @@ class TestPredict:
 
         monkeypatch.setattr(Parts, "write", stop)
         with pytest.raises(KeyboardInterrupt):
-            predict(trained, table, tmp_path / "out.csv", chunk_size=20)
+            predict(trained, table, tmp_path / "out.csv", chunk_size=15)
         with pytest.raises(InputError, match="another chunk_size"):
-            predict(trained, table, tmp_path / "out.csv", chunk_size=30)
+            predict(trained, table, tmp_path / "out.csv", chunk_size=16)
         monkeypatch.setattr(Parts, "write", write)
         whole = predict(trained, table, tmp_path / "whole.csv")
-        pd.testing.assert_frame_equal(predict(trained, table, tmp_path / "out.csv", chunk_size=20), whole)
+        pd.testing.assert_frame_equal(predict(trained, table, tmp_path / "out.csv", chunk_size=15), whole)
 
     def test_every_point_of_the_file_gets_a_class(self, parts, table, tmp_path):
         """More points than the model samples, in the order of the file."""
         rows = predict(parts, table, tmp_path / "points.csv")
-        assert len(rows) == 70 * 64 and set(rows["segment"].astype(str)) <= {str(k) for k in range(len(SEGMENT_NAMES))}
-        clouds = demo_clouds(70, 64)
+        assert len(rows) == NUM_CLOUDS * 64 and set(rows["segment"].astype(str)) <= {
+            str(k) for k in range(len(SEGMENT_NAMES))
+        }
+        clouds = demo_clouds(NUM_CLOUDS, 64)
         assert np.allclose(rows[["x", "y", "z"]], np.concatenate([c.points for c in clouds]), atol=1e-4)
 
     @pytest.mark.parametrize("kind", ["ply", "npz", "csv"])
@@ -263,9 +268,9 @@ class TestPredict:
         out = tmp_path / "out"
         predict(parts, table, out, format=kind)
         shares = pd.read_csv(out / "predictions.csv")
-        assert len(shares) == 70 and {"id", "hit"} - set(shares) == {"hit"}
+        assert len(shares) == NUM_CLOUDS and "hit" not in shares  # labels are not looked at
         names = sorted(path.name for path in out.iterdir())
-        assert len(names) == 71 and f"airplane_0000.{kind}" in names
+        assert len(names) == NUM_CLOUDS + 1 and f"airplane_0000.{kind}" in names
         if kind != "csv":
             again, first = read_cloud(out / f"airplane_0000.{kind}"), demo_clouds(1, 64)[0]
             assert np.allclose(again.points, first.points, atol=1e-4) and again.segment.max() < 17
@@ -318,18 +323,20 @@ class TestPredict:
         with pytest.raises(InputError, match=r"a\.ply"):
             predict(trained, tmp_path / "a.ply", tmp_path / "out.csv")
 
-    def test_sizes_in_another_unit(self, table, tmp_path, capsys):
-        run = fit(table, tmp_path / "run", features={"scale": "keep"}, trainer={"max_epochs": 1})
-        np.savetxt(tmp_path / "mm.xyz", 1000 * demo_clouds(1, 64)[0].points)
-        predict(run, tmp_path / "mm.xyz", tmp_path / "out.csv", quiet=False)
-        assert "Are they in the same unit?" in capsys.readouterr().err
+    @pytest.mark.parametrize(("factor", "notes"), [(1, 0), (1000, 1)])
+    def test_sizes_in_another_unit(self, factor, notes):
+        clouds = [replace(cloud, points=factor * cloud.points) for cloud in demo_clouds(3, 64)]
+        found = unit_notes(clouds, {"scale": "keep", "size": 1.0})
+        assert len(found) == notes and all("in the same unit?" in note for note in found)
+        assert not unit_notes(clouds, {"scale": "unit", "size": 1.0})
 
 
 class TestTest:
     def test_own_test_part_with_baselines(self, trained, table, tmp_path, capsys):
         metrics = pointclouds.test(str(trained.folder), str(table), str(tmp_path / "t"), rows="test", device="cpu")
         assert metrics["test"] == trained.metrics["test"] and metrics["baselines"] == trained.metrics["baselines"]
-        assert "50 of 70 clouds" in (capsys.readouterr().err) or metrics
+        seen = NUM_CLOUDS - NUM_TEST - trained.metrics["valid"]["accuracy"]["n"]
+        assert f"{seen} of {NUM_CLOUDS} clouds of the file are in the model's training part" in capsys.readouterr().err
         assert (tmp_path / "t" / "report.html").is_file()
 
     def test_one_protocol(self, trained, table, capsys):
@@ -355,7 +362,7 @@ class TestCommandLine:
         out = str(tmp_path / "p.parquet")
         data = ["--data", str(table.parent), "--out", out, "--quiet"]
         assert main(["pointclouds", "predict", "--model", str(tmp_path / "run"), *data]) == 0
-        assert len(pd.read_parquet(out)) == 70
+        assert len(pd.read_parquet(out)) == NUM_CLOUDS
 
     @pytest.mark.parametrize("name", recipe_names("pointclouds"))
     def test_recipes_are_understood(self, name):
