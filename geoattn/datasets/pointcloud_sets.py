@@ -1,6 +1,7 @@
 """Many clouds: a folder per class, a table that lists files, one ``.npz``, or one file; read one by one.
 
-Listing looks at names alone; what stands in the files is read later, perhaps in other processes.
+Listing looks at names, and at the first lines of texts that stand beside folders; the files are read later, perhaps in
+other processes.
 """
 
 from __future__ import annotations
@@ -13,8 +14,9 @@ from pathlib import Path
 
 from geoattn.datasets.headers import named_column, usual_column
 from geoattn.datasets.pointcloud_arrays import CloudArrays
-from geoattn.datasets.pointcloud_files import NUM_SAMPLES, SUFFIXES, load_cloud
+from geoattn.datasets.pointcloud_files import NUM_SAMPLES, SUFFIXES, TEXT, load_cloud
 from geoattn.datasets.pointcloud_raw import CloudError
+from geoattn.datasets.pointcloud_text import begins_with_points
 from geoattn.datasets.rejections import Rejections
 from geoattn.datasets.splits import PART_NAMES
 from geoattn.datasets.tables import open_table
@@ -30,6 +32,8 @@ CHUNK = 256
 """Files that are read at a time."""
 LARGE = 32 << 20
 """Bytes of a chunk of files from which several processes are worth their start."""
+NUM_NAMED = 5
+"""Files that a note names."""
 
 
 @dataclass(frozen=True)
@@ -114,7 +118,8 @@ def list_clouds(
 
     ====================  ==========================================================================================
     folder                ``CLASS/cloud.xyz``; parts may stand above the classes (``train/CLASS/...``) or below them
-                          (``CLASS/train/...``). Clouds that stand in no folder have no class.
+                          (``CLASS/train/...``). Clouds that stand in no folder have no class; texts and tables
+                          beside the folders that hold no points are not read, which a note says.
     table                 ``.csv .tsv .parquet`` with a column of files (relative to the table), and, if there are any,
                           of labels, ids and a split; all other columns are kept for the split
     ``.npz``              many clouds, see `geoattn.datasets.pointcloud_arrays.CloudArrays`
@@ -147,8 +152,9 @@ def _list_folder(folder: Path) -> CloudSet:
     files = [path for path in files if not any(part.startswith((".", "__")) for part in path.relative_to(folder).parts)]
     known = [path for path in files if path.suffix.lower() in SUFFIXES]
     if any(path.parent != folder for path in known):
-        known = [path for path in known if path.parent != folder]  # tables and texts beside the classes
-    unknown = Counter(path.suffix.lower() or path.name for path in set(files) - set(known))
+        known = [path for path in known if path.parent != folder or not _is_other_text(path)]
+    read = set(known)
+    unread = [path.relative_to(folder).as_posix() for path in files if path not in read]
     entries = []
     for path in known:
         inside = path.relative_to(folder)
@@ -164,20 +170,39 @@ def _list_folder(folder: Path) -> CloudSet:
         fields = {} if part is None else {"split": PART_NAMES[part.lower()]}
         entries.append(Entry(inside.as_posix(), str(path), label=folders[0] if folders else None, fields=fields))
     if not entries:
-        other = f" Other files: {', '.join(unknown)}." if unknown else ""
+        other = f" Other files: {_some(unread)}." if unread else ""
         raise InputError(f"{folder}: there is no point cloud in the folder. Known: {', '.join(SUFFIXES)}.{other}")
-    with_part = sum("split" in entry.fields for entry in entries)
-    if 0 < with_part < len(entries):
+    notes = []
+    if unread:
+        count = "1 file of the folder was" if len(unread) == 1 else f"{len(unread)} files of the folder were"
+        notes.append(f"{count} not read as point clouds: {_some(unread)}.")
+    return CloudSet(entries, notes=notes)
+
+
+def check_folders(folder: Path, found: CloudSet) -> None:
+    """Refuse folders that cannot be learned from; predictions are made for whatever stands in them.
+
+    Raises:
+        InputError: some files stand in folders of parts and others do not.
+    """
+    entries = found.entries
+    with_part = [entry for entry in entries if "split" in entry.fields]
+    if 0 < len(with_part) < len(entries):
         outside = next(entry for entry in entries if "split" not in entry.fields)
         raise InputError(
-            f"{folder}: {with_part} of {len(entries)} files stand in folders of parts (train, test), and "
+            f"{folder}: {len(with_part)} of {len(entries)} files stand in folders of parts (train, test), and "
             f"{outside.id} does not. Put all of them there, or none."
         )
-    notes = []
-    if unknown:
-        kinds = ", ".join(f"{suffix} ({count})" for suffix, count in sorted(unknown.items()))
-        notes.append(f"{unknown.total()} files of the folder were not read as point clouds: {kinds}.")
-    return CloudSet(entries, notes=notes)
+
+
+def _is_other_text(path: Path) -> bool:
+    """A table or text beside the folders that holds no points."""
+    return path.suffix.lower() in TEXT and not begins_with_points(path)
+
+
+def _some(names: Sequence[str]) -> str:
+    more = f" and {len(names) - NUM_NAMED} more" if len(names) > NUM_NAMED else ""
+    return ", ".join(names[:NUM_NAMED]) + more
 
 
 def _is_table(path: Path, columns: CloudColumns) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ SEGMENT = ("segment", "label", "part", "class", "classification", "scalar_label"
 COLOURS = ("r", "g", "b", "red", "green", "blue", "rgb")
 _COMMENT = ("#", "//")
 _MOST_COLOUR = 255
+_SOME_LINES = 100
 _REPEATED = 0.01  # share of rows that repeat another one: colours do, cells of a grid do not
 
 
@@ -55,6 +57,22 @@ def read_text(path: Path) -> Raw:
     raw = columns_of(table, header)
     raw.line_of = lambda row: numbers[row] + 1
     return raw
+
+
+def begins_with_points(path: Path) -> bool:
+    """Whether the first lines look like points, as those of lists and readme files do not: x, y and z are in the
+    header, if there is one, and three numbers in the first line behind it. An empty file counts as a cloud."""
+    with path.open(encoding="utf-8-sig", errors="replace") as file:
+        lines = list(islice(file, _SOME_LINES))
+    header, separator, begin, _ = beginning(lines)
+    if header is not None and not set(POINT) <= set(header):
+        return False
+    if begin == len(lines):
+        return not any(line.strip() for line in lines) or header is not None
+    try:
+        return len([float(cell) for cell in lines[begin].rstrip().split(separator)]) >= len(POINT)
+    except ValueError:
+        return False
 
 
 def is_comment(line: str) -> bool:

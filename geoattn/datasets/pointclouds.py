@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Literal
 
 import lightning
@@ -13,7 +14,7 @@ from torch.utils.data import DataLoader
 from geoattn.datasets.pointcloud_files import NUM_SAMPLES
 from geoattn.datasets.pointcloud_rows import label_names, noted, numbered_segments, size_note, table_of, usable
 from geoattn.datasets.pointcloud_samples import CloudFeaturizer, CloudSamples
-from geoattn.datasets.pointcloud_sets import CloudColumns, list_clouds
+from geoattn.datasets.pointcloud_sets import CloudColumns, check_folders, list_clouds
 from geoattn.datasets.pointcloud_splits import split_clouds
 from geoattn.datasets.progress import track
 from geoattn.datasets.rejections import OnError, Rejections
@@ -121,6 +122,8 @@ class PointCloudData(lightning.LightningDataModule):
             return
         rejections = Rejections(self.on_error, "clouds")
         found = list_clouds(self.file, self.columns, rejections)
+        if Path(self.file).is_dir():
+            check_folders(Path(self.file), found)
         stream = found.read(range(len(found.entries)), self.num_samples, self.processes)
         stream = track(stream, len(found.entries), "Read", show=self.progress)
         kept = usable(stream, found.entries, self.task, self.min_points, rejections)

@@ -62,7 +62,7 @@ def test_folders_of_classes(folder, clouds):
     data = data_of(folder)
     same_clouds(data, sorted(clouds, key=lambda cloud: cloud.id))
     assert data.class_names == list(CLASS_NAMES) and len(data.rejected) == 0
-    assert data.notes == ["1 files of the folder were not read as point clouds: .csv (1)."]
+    assert data.notes == ["1 file of the folder was not read as point clouds: clouds.csv."]
     assert data.table.columns.tolist() == ["id", "file", "line", "label", "points"]
     assert data.table["id"][0] == "airplane/airplane_0000.xyz" and data.table["points"].tolist() == [32] * 70
     json.dumps(data.preprocess)
@@ -114,6 +114,22 @@ def test_files_in_no_folder(tmp_path, clouds):
         data_of(tmp_path)
 
 
+def test_files_beside_the_folders_of_classes(tmp_path, clouds):
+    write_demo(tmp_path, clouds[:28])
+    preprocess = data_of(tmp_path).preprocess
+    np.savetxt(tmp_path / "loose.xyz", clouds[0].points)
+    for name in ("notes.txt", "names.txt", *(f"{k}.md" for k in range(6))):
+        (tmp_path / name).write_text("mug\nlamp\n" if name == "names.txt" else "1 of them is bad\n")
+    note = "9 files of the folder were not read as point clouds: 0.md, 1.md, 2.md, 3.md, 4.md and 4 more."
+    (chunk,) = read_chunks(tmp_path, preprocess)
+    assert [cloud.id for cloud in chunk.clouds].count("loose.xyz") == 1 and len(chunk.clouds) == 29
+    assert chunk.notes == [note]
+    with pytest.raises(InputError, match=r"loose.xyz.*the class of the cloud is not known"):
+        data_of(tmp_path)
+    data = data_of(tmp_path, on_error="skip")
+    assert len(data.clouds) == 28 and data.rejected["value"].tolist() == ["loose.xyz"] and note in data.notes
+
+
 def test_the_numbers_of_classes_of_points_may_have_gaps(tmp_path, clouds):
     gaps = [np.where(cloud.segment == 14, -1, 3 * cloud.segment) for cloud in clouds]
     np.savez(tmp_path / "a.npz", **arrays_of(clouds, segment=np.concatenate(gaps), segment_names=None))
@@ -142,8 +158,14 @@ def test_notes_about_units_formats_and_columns(tmp_path, clouds):
             np.save(tmp_path / CLASS_NAMES[cloud.label] / f"{k}.npy", rows)
     (tmp_path / "mug" / "readme.md").write_text("hello")
     notes = " ".join(data_of(tmp_path).notes)
-    for said in ("were not read as point clouds: .md (1)", ".xyz (8), .npy (4)", "In 12 of 12 clouds, column 4",
-                 "Sizes differ by a factor", "4.xyz", "millimetres"):  # fmt: skip
+    for said in (
+        "1 file of the folder was not read as point clouds: mug/readme.md.",
+        ".xyz (8), .npy (4)",
+        "In 12 of 12 clouds, column 4",
+        "Sizes differ by a factor",
+        "4.xyz",
+        "millimetres",
+    ):
         assert said in notes
 
 
