@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 
 from geoattn._files import atomic_path
+from geoattn.datasets.pointcloud_files import SUFFIXES
 from geoattn.domains.pointclouds.pictures import PALETTE
 from geoattn.domains.pointclouds.records import Cloud
 from geoattn.domains.pointclouds.rotations import AXES
@@ -19,13 +20,40 @@ CloudFormat = Literal["ply", "npz", "csv"]
 COLOURS = np.array([[int(colour[k : k + 2], 16) for k in (1, 3, 5)] for colour in PALETTE], dtype=np.uint8)
 
 
-def file_name(cloud_id: str, suffix: str) -> str:
-    """A file name for a cloud: its id without folders, with another suffix behind its own if that is another.
+RESERVED = ("predictions", "predictions.csv.rejected")
+"""What stands beside the clouds in their folder."""
 
-    >>> file_name("chair/a.ply", "ply"), file_name("chair/a.xyz", "ply")
-    ('chair_a.ply', 'chair_a.xyz.ply')
+
+def file_names(cloud_ids: Sequence[str], suffix: str) -> list[str]:
+    """A file name for each cloud of a set, all different: its id without folders and with another suffix.
+
+    Clouds whose names would be the same, on whatever disk, are numbered in their order; ``predictions`` is kept free.
+
+    Args:
+        cloud_ids: of all clouds of the set, equal ones too.
+        suffix: of the files.
+
+    >>> file_names(["chair/a.ply", "chair_a.xyz", "scan.v2", "predictions"], "ply")
+    ['chair_a.ply', 'chair_a_2.ply', 'scan.v2.ply', 'predictions_2.ply']
     """
-    return re.sub(r"[^\w.+-]+", "_", cloud_id.removesuffix(f".{suffix}")).strip("_") + f".{suffix}"
+    stems = [_stem(cloud_id) for cloud_id in cloud_ids]
+    wanted = {stem.casefold() for stem in stems} | set(RESERVED)
+    taken, latest = set(RESERVED), dict.fromkeys(wanted, 1)
+    names = []
+    for stem in stems:
+        name, key = stem, stem.casefold()
+        while name.casefold() in taken or (name != stem and name.casefold() in wanted):
+            latest[key] += 1
+            name = f"{stem}_{latest[key]}"
+        taken.add(name.casefold())
+        names.append(f"{name}.{suffix}")
+    return names
+
+
+def _stem(cloud_id: str) -> str:
+    path = PurePosixPath(cloud_id)
+    known = path.suffix.lower() in SUFFIXES
+    return re.sub(r"[^\w.+-]+", "_", cloud_id[: -len(path.suffix)] if known else cloud_id).strip("_.") or "cloud"
 
 
 def point_table(

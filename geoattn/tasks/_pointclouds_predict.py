@@ -11,11 +11,11 @@ import pandas as pd
 
 from geoattn.datasets.pointcloud_chunks import Chunk, read_chunks
 from geoattn.datasets.pointcloud_files import checked
-from geoattn.datasets.pointcloud_output import CloudFormat, file_name, point_table, write_points
+from geoattn.datasets.pointcloud_output import CloudFormat, file_names, point_table, write_points
 from geoattn.datasets.pointcloud_raw import CloudError, Raw
-from geoattn.datasets.pointcloud_sets import CloudColumns
+from geoattn.datasets.pointcloud_sets import CloudColumns, Entry, list_clouds
 from geoattn.datasets.progress import track
-from geoattn.datasets.rejections import OnError
+from geoattn.datasets.rejections import OnError, Rejections
 from geoattn.domains.pointclouds.featurize import LARGEST, Featurizer
 from geoattn.domains.pointclouds.records import Cloud
 from geoattn.errors import InputError
@@ -55,8 +55,8 @@ def predict_file(
     an interruption. No labels are needed; where folders or tables say them, they stand beside the predictions.
 
     A model of whole clouds writes one row per cloud. A model of points writes one row per point to a .csv or .parquet
-    file, or to a folder a file per cloud, with predictions.csv, one row per cloud; every point of the file gets what
-    the nearest of the sampled points has. Of a large scan a model sees more in blocks, and memory holds one of them:
+    file, or to a folder a file per cloud, with predictions.csv, one row per cloud, whose column written names the file;
+    every point of the file gets what the nearest of the sampled points has. Of a large scan a model sees more in blocks, and memory holds one of them:
     ``--block SIZE --out FILE.npy`` writes the class, or the normal, of each point in the order of the file.
 
     Args:
@@ -82,6 +82,8 @@ def predict_file(
         return
     target, folder = _target(out, loaded.preprocess["task"])
     columns = CloudColumns(file=file_column, id=id_column)
+    entries = list_clouds(data, columns, Rejections(on_error, "clouds")).entries
+    names = file_names([entry.id for entry in entries], format)
     options = {"format": format, "on_error": on_error, "chunk_size": chunk_size, "file_column": file_column}
     parts = Parts(target, _identity(loaded, data, options | {"id_column": id_column}))
     done = parts.begin()
@@ -95,7 +97,10 @@ def predict_file(
         check_clouds(chunk.clouds, loaded.preprocess)
         answers = predict_clouds(loaded.model, chunk.clouds, featurizer, device)
         if folder is not None:
-            _write_clouds(folder, chunk, answers, loaded.preprocess, format)
+            begin = chunk.number * chunk_size
+            files = _files_of(chunk, entries[begin : begin + chunk_size], names[begin : begin + chunk_size])
+            _write_clouds(folder, chunk.clouds, files, answers, loaded.preprocess)
+            chunk.table = chunk.table.assign(written=files)
         long = folder is None and loaded.preprocess["task"] != "classification"
         table = _rows(chunk, answers, loaded.preprocess, per_point=long)
         parts.write(chunk.number, table, chunk.rejected)
@@ -220,13 +225,21 @@ def _target(out: str, task: str) -> tuple[Path, Path | None]:
     return path / "predictions.csv", path
 
 
+def _files_of(chunk: Chunk, entries: Sequence[Entry], names: Sequence[str]) -> list[str]:
+    """The file name of each usable cloud of a chunk, from those of all its entries."""
+    left = iter(zip(entries, names, strict=True))
+    return [next(name for entry, name in left if _place(entry) == _place(cloud)) for cloud in chunk.clouds]
+
+
+def _place(one: Entry | Cloud) -> tuple[str, int | None]:
+    return one.id, one.line
+
+
 def _write_clouds(
-    folder: Path, chunk: Chunk, answers: Answers, preprocess: Mapping[str, Any], suffix: CloudFormat
+    folder: Path, clouds: Sequence[Cloud], files: Sequence[str], answers: Answers, preprocess: Mapping[str, Any]
 ) -> None:
-    for k, cloud in enumerate(chunk.clouds):
-        write_points(
-            folder / file_name(cloud.id, suffix), cloud, preprocess["segment_names"], **_said(answers, k, preprocess)
-        )
+    for k, (cloud, file) in enumerate(zip(clouds, files, strict=True)):
+        write_points(folder / file, cloud, preprocess["segment_names"], **_said(answers, k, preprocess))
 
 
 def _rows(chunk: Chunk, answers: Answers, preprocess: Mapping[str, Any], *, per_point: bool) -> pd.DataFrame:

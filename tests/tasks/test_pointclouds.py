@@ -162,7 +162,7 @@ class TestFit:
 
     def test_normals_turn_with_the_cloud(self, table, tmp_path):
         run = fit(table, tmp_path / "run", **merged(PARTS, {"data": {"task": "normals"}}))
-        assert set(run.metrics["baselines"]["test"]) == {"local_axes"}
+        assert set(run.metrics["baselines"]["test"]) == {"fitted_planes"}
         clouds = [cloud.points for cloud in demo_clouds(2, 64)]
         turn = random_rotation(np.random.default_rng(0))
         found, turned = (
@@ -274,6 +274,21 @@ class TestPredict:
         if kind != "csv":
             again, first = read_cloud(out / f"airplane_0000.{kind}"), demo_clouds(1, 64)[0]
             assert np.allclose(again.points, first.points, atol=1e-4) and again.segment.max() < 17
+
+    def test_no_cloud_is_written_over_another(self, parts, tmp_path):
+        """Names that would be the same, in several chunks and after a stop; predictions.csv is the table."""
+        ids = ["a/1.xyz", "a_1.xyz", "a/1.csv", "scan.v2", "scan.v3", "predictions.csv", "A_1.txt"]
+        clouds = demo_clouds(len(ids), 40)
+        for k, cloud in enumerate(clouds):
+            np.savetxt(tmp_path / f"{k}.xyz", cloud.points)
+        files = [f"{k}.xyz" for k in range(len(ids))]
+        pd.DataFrame({"file": files, "id": ids}).to_csv(tmp_path / "list.csv", index=False)
+        predict(parts, tmp_path / "list.csv", tmp_path / "out", format="csv", chunk_size=2)
+        table = pd.read_csv(tmp_path / "out" / "predictions.csv")
+        names = ["a_1", "a_1_2", "a_1_3", "scan.v2", "scan.v3", "predictions_2", "A_1_4"]
+        assert table["id"].tolist() == ids and table["written"].tolist() == [f"{name}.csv" for name in names]
+        for name, cloud in zip(table["written"], clouds, strict=True):
+            assert np.allclose(pd.read_csv(tmp_path / "out" / name)[["x", "y", "z"]], cloud.points, atol=1e-4)
 
     def test_a_large_scan_in_blocks(self, parts, tmp_path):
         rng = np.random.default_rng(0)
