@@ -33,6 +33,7 @@ from geoattn.domains.pointclouds.metrics import (
     evaluate_partitions,
     evaluate_segments,
 )
+from geoattn.domains.pointclouds.normals import oriented_normals
 from geoattn.domains.pointclouds.records import Cloud
 from geoattn.domains.pointclouds.rotations import Rotations, random_rotation, rotated
 from geoattn.errors import InputError
@@ -209,7 +210,7 @@ def fitted_baselines(train: Sequence[Cloud], preprocess: Mapping[str, Any]) -> d
         }
     if preprocess["task"] == "segmentation":
         return {b.name: _point_predictor(b.fit(train)) for b in (MajoritySegment(), KMeansSegments())}
-    return {"local_axes": _axes_predictor(preprocess)}
+    return {"fitted_planes": _fitted_planes}
 
 
 PARTITIONS = frozenset({KMeansSegments.name})
@@ -224,16 +225,9 @@ def _point_predictor(baseline: PointBaseline) -> Predictor:
     return lambda clouds: Answers(points=baseline.predict(clouds))
 
 
-def _axes_predictor(preprocess: Mapping[str, Any]) -> Predictor:
-    """The direction in which each neighbourhood is thinnest, pointing away from the centroid: no learning."""
-    featurizer = Featurizer({**preprocess, "levels": [], "up_neighbors": []})
-
-    def predict(clouds: Sequence[Cloud]) -> Answers:
-        samples = [featurizer(cloud) for cloud in clouds]
-        pairs = zip(clouds, samples, strict=True)
-        return Answers(points=[s.pyramid.normal.numpy()[nearest_sampled(c, s)] for c, s in pairs])
-
-    return predict
+def _fitted_planes(clouds: Sequence[Cloud]) -> Answers:
+    """The normals of planes that are fitted to the neighbours of every point: no learning."""
+    return Answers(points=[oriented_normals(cloud.points) for cloud in clouds])
 
 
 def measure_protocols(

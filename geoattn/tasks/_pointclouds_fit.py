@@ -42,7 +42,7 @@ from geoattn.tasks._pointclouds_evaluate import (
     prediction_table,
 )
 from geoattn.tasks._pointclouds_features import FeatureOptions, read_clouds
-from geoattn.tasks._pointclouds_module import PointCloudModule
+from geoattn.tasks._pointclouds_module import PointCloudModule, check_options
 from geoattn.tasks._pointclouds_report import Findings, robustness, write_fit_report
 from geoattn.tasks._pointclouds_symmetry import measure_batch, measure_rotation
 from geoattn.tasks._run import RunFolder, command_line, say
@@ -66,6 +66,7 @@ MEANINGS = {
 LIMITS = (
     "Knows the classes of its training part and nothing else: whatever it is shown gets one of them.",
     "Sees {num_points} points of each cloud; what lies between them it does not see.",
+    "Where points are equally near, as on grids, rounding decides which are neighbours, and a turn may change that.",
 )
 
 
@@ -130,6 +131,7 @@ def fit_config(options: Mapping[str, Any], command: str) -> Run:
     if finished is not None:
         return finished
     quiet = options["quiet"]
+    check_options(config["model"])
     with calm_lightning(), torch.random.fork_rng():
         make_trainer(config["trainer"], [], folder.path)  # options that cannot be used show now: before the reading
         data = PointCloudData(**config["data"], seed=config["seed"], progress=not quiet)

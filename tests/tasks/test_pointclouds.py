@@ -179,6 +179,7 @@ class TestFit:
             ({"model": {"widths": [8, 8]}}, "expected 3 numbers for classification"),
             ({"model": {"widths": [8, 8, 10]}}, "got 10, expected a multiple of 4"),
             ({"model": {"symmetry": "frames"}}, "risur is invariant by itself"),
+            ({"data": {"batch_size": 1}}, "data.batch_size: got 1, expected at least 2"),
             ({"features": {"normals": "givn"}}, "features.normals: got 'givn'"),
             ({"features": {"levels": [[12, 6, 2]]}}, "expected pairs of centres and neighbours"),
             ({"features": {"variants": 0}}, "features.variants: got 0, expected at least 1"),
@@ -190,6 +191,21 @@ class TestFit:
         with pytest.raises(InputError, match=message):
             fit(table, tmp_path / "run", **options)
         assert not (tmp_path / "run").exists()
+
+    def test_single_clouds_are_learned_from_where_they_can_be(self, table, tmp_path):
+        """Batches of one cloud: the training loss is there and the weights move."""
+        small = {"name": "point-transformer", "widths": [8, 8], "num_neighbors": 4}
+        options = {"data": {"batch_size": 1}, "features": {"levels": None}, "trainer": {"max_epochs": 1}}
+        fit(table, tmp_path / "run", model=small, **options)
+        assert pd.read_csv(tmp_path / "run" / "metrics.csv")["train_loss"].notna().all()
+
+    @pytest.mark.parametrize(
+        ("name", "value"),
+        [("context", -1), ("num_neighbors", 0), ("learning_rate", 0.0), ("weight_decay", -0.1), ("dropout", 1.0)],
+    )
+    def test_numbers_of_the_model_are_looked_at_before_the_data(self, tmp_path, name, value):
+        with pytest.raises(InputError, match=rf"model.{name}: got {value}"):
+            fit(tmp_path / "there_are_no_data", tmp_path / "run", model={name: value})
 
     def test_a_class_counts_the_same_when_balanced(self, table):
         from geoattn.datasets.pointclouds import PointCloudData
@@ -249,6 +265,19 @@ class TestPredict:
         monkeypatch.setattr(Parts, "write", write)
         whole = predict(trained, table, tmp_path / "whole.csv")
         pd.testing.assert_frame_equal(predict(trained, table, tmp_path / "out.csv", chunk_size=15), whole)
+
+    def test_a_folder_that_changed_is_not_gone_on_with(self, trained, tmp_path, monkeypatch):
+        from geoattn.tasks._parts import Parts
+
+        folder = tmp_path / "clouds"
+        folder.mkdir()
+        for k, cloud in enumerate(demo_clouds(3, 40)):
+            np.savetxt(folder / f"{k}.xyz", cloud.points)
+        monkeypatch.setattr(Parts, "join", lambda self: None)
+        predict(trained, folder, tmp_path / "out.parquet", chunk_size=2)
+        (folder / "0.xyz").rename(folder / "3.xyz")
+        with pytest.raises(InputError, match="another list of clouds"):
+            predict(trained, folder, tmp_path / "out.parquet", chunk_size=2)
 
     def test_every_point_of_the_file_gets_a_class(self, parts, table, tmp_path):
         """More points than the model samples, in the order of the file."""

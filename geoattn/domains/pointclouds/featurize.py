@@ -13,9 +13,10 @@ import torch
 from geoattn.domains.pointclouds.batch import CloudBatch, CloudSample, collate
 from geoattn.domains.pointclouds.records import Cloud
 from geoattn.geometry.surface_pyramid import surface_pyramid
+from geoattn.kernels import farthest_points
 
 LARGEST = 8192
-"""A cloud of more points is thinned to so many before its normals are estimated and its points sampled."""
+"""A cloud of more points is thinned to so many, evenly, before its normals are estimated and its points sampled."""
 CACHE_BYTES = 2**31
 
 
@@ -28,8 +29,8 @@ class Featurizer:
     (``unit`` or ``keep``).
 
     Samples are kept in memory, up to two gigabytes, and made once: an augmented cloud is one of a few variants,
-    whose points are left out and shifted at random, but the same in every epoch; only its size is drawn anew, which
-    leaves neighbours and angles as they are.
+    whose points are left out and shifted at random, but the same in every epoch and for every seed of the training;
+    only its size is drawn anew, which leaves neighbours and angles as they are.
 
     Args:
         preprocess: of the model.
@@ -53,9 +54,8 @@ class Featurizer:
         self.preprocess = preprocess
         self.variants, self.dropout, self.jitter, self.stretch = variants, dropout, jitter, stretch
         self.keep = keep
-        self._kept: dict[
-            tuple[int, int], tuple[Cloud, CloudSample]
-        ] = {}  # holds the clouds, so that no id is used again
+        # with the clouds, so that Python gives their ids to no others
+        self._kept: dict[tuple[int, int], tuple[Cloud, CloudSample]] = {}
         self._bytes = 0
 
     def __call__(self, cloud: Cloud, rng: np.random.Generator | None = None) -> CloudSample:
@@ -82,7 +82,7 @@ class Featurizer:
     def _sample(self, cloud: Cloud, variant: int) -> CloudSample:
         settings = self.preprocess
         rng = np.random.default_rng([zlib.crc32(cloud.id.encode()), variant])
-        rows = self._rows(len(cloud), rng, variant)
+        rows = self._rows(cloud, rng, variant)
         points = cloud.points[rows].astype(np.float64)
         points -= points.mean(0)
         radius = np.sqrt((points**2).sum(1).max())
@@ -109,11 +109,14 @@ class Featurizer:
             target = torch.from_numpy(cloud.normals[chosen])
         return CloudSample(pyramid, label, target, chosen)
 
-    def _rows(self, count: int, rng: np.random.Generator, variant: int) -> np.ndarray:
-        """Which points to use, in ascending order: at most `LARGEST`, and of a variant not all."""
-        number = min(count, LARGEST)
+    def _rows(self, cloud: Cloud, rng: np.random.Generator, variant: int) -> np.ndarray:
+        """Which points to use, in ascending order: at most `LARGEST`, the farthest from each other, whatever the order
+        of the points and the name of the cloud; of a variant not all."""
+        rows = np.arange(len(cloud))
+        if len(cloud) > LARGEST:
+            points = np.ascontiguousarray(cloud.points, dtype=np.float32)
+            rows = farthest_points(torch.from_numpy(points), LARGEST, start="centroid")[0].sort().values.numpy()
         if variant and self.dropout:
-            number = max(1, round(number * (1 - rng.uniform(0, self.dropout))))
-        if number == count:
-            return np.arange(count)
-        return np.sort(rng.choice(count, number, replace=False))
+            number = max(1, round(len(rows) * (1 - rng.uniform(0, self.dropout))))
+            rows = np.sort(rng.choice(rows, number, replace=False))
+        return rows

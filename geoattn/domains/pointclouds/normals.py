@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Literal
 
 import numpy as np
@@ -21,20 +22,16 @@ def oriented_normals(points: np.ndarray, k: int = 24, method: Method = "auto") -
         k: neighbours of each point.
         method: open3d, geoattn, or auto: Open3D if it is installed. Both fit a plane to the neighbours and spread the
             sides over a spanning tree; Open3D gives all neighbours the same weight and is faster on large clouds, the
-            result of geoattn turns with the points.
+            result of geoattn turns with the points. Flat clouds, which Open3D refuses, are done by geoattn.
 
     Raises:
         ImportError: ``"open3d"`` without Open3D; names the extra.
     """
-    if method == "auto":
-        try:
-            require("open3d", "pointclouds")
-        except ImportError:
-            method = "geoattn"
-        else:
-            method = "open3d"
-    if method == "open3d" and len(points) > k:  # its orientation needs more points than neighbours
-        return _by_open3d(points, k)
+    if method == "open3d":
+        require("open3d", "pointclouds")
+    if method != "geoattn" and len(points) > k:  # Open3D's orientation needs more points than neighbours
+        with contextlib.suppress(ImportError, RuntimeError):  # it is not installed; all points lie in a plane
+            return _by_open3d(points, k)
     pos = torch.from_numpy(np.ascontiguousarray(points, dtype=np.float64))
     normal, _ = estimate_normals(pos, k)
     return orient_normals(pos, normal).numpy().astype(np.float32)

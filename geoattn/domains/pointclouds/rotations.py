@@ -1,4 +1,4 @@
-"""Random rotations of point clouds: none, about the up axis, or any; and the protocols that name what was used."""
+"""Random rotations of point clouds: none, about the up axis, or any."""
 
 from __future__ import annotations
 
@@ -12,12 +12,6 @@ from geoattn.errors import InputError, nearest_hint
 
 Rotations = Literal["none", "z", "SO3"]
 KINDS = ("none", "z", "SO3")
-PROTOCOLS: dict[str, tuple[Rotations, Rotations]] = {
-    "z/z": ("z", "z"),
-    "z/SO3": ("z", "SO3"),
-    "SO3/SO3": ("SO3", "SO3"),
-}
-"""Rotations in training and in the test, by the names of the literature."""
 AXES = "xyz"
 
 

@@ -40,3 +40,9 @@ def test_without_open3d(monkeypatch: pytest.MonkeyPatch) -> None:
     assert ((oriented_normals(points, k=12) * truth).sum(1) > 0.7).mean() > 0.9
     with pytest.raises(ImportError, match=r"geoattn\[pointclouds\]"):
         oriented_normals(points, method="open3d")
+
+
+def test_of_flat_clouds_and_of_equal_points() -> None:
+    flat = np.random.default_rng(2).normal(size=(100, 3)) * [1, 1, 0]
+    assert (np.abs(oriented_normals(flat)[:, 2]) > 0.999).all()
+    assert np.isfinite(oriented_normals(np.zeros((60, 3)))).all()
