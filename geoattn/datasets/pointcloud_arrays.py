@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from geoattn.datasets.pointcloud_files import checked
-from geoattn.datasets.pointcloud_raw import CloudError, Raw
+from geoattn.datasets.pointcloud_raw import CloudError, Raw, whole_numbers
 from geoattn.domains.pointclouds.records import Cloud
 from geoattn.errors import InputError
 
@@ -20,11 +20,11 @@ class CloudArrays:
     """The arrays of an ``.npz`` with B clouds of N points in all.
 
     =================  =============================================================================================
-    ``points``         ``[N, 3]`` float32 or float64, cloud after cloud
+    ``points``         ``[N, 3]`` numbers, cloud after cloud
     ``ptr``            ``[B + 1]`` whole numbers: cloud b has the points ``ptr[b]`` to ``ptr[b + 1]``
     ``normals``        ``[N, 3]``, optional
     ``segment``        ``[N]`` the class of each point, -1 where it is not known, optional
-    ``label``          ``[B]`` whole numbers (into ``class_names``) or names, optional
+    ``label``          ``[B]`` whole numbers (into ``class_names``) or names; -1 or ``""`` where it is not known, optional
     ``id``             ``[B]`` names, optional; otherwise the number of the cloud
     ``split``          ``[B]`` train, valid or test, optional
     ``class_names``    ``[K]`` names, optional; sorted names or numbers of the labels otherwise
@@ -47,18 +47,21 @@ class CloudArrays:
         except (ValueError, EOFError, zipfile.BadZipFile) as error:
             raise InputError(f"{path}: numpy cannot read it ({error}). Make it again.") from error
         self.points, self.ptr = arrays.pop("points"), arrays.pop("ptr")
-        num = len(self.ptr) - 1
-        sizes = np.diff(self.ptr) if self.ptr.dtype.kind in "iu" and self.ptr.ndim == 1 else np.array([-1])
-        if num < 1 or (sizes < 0).any() or self.ptr[0] != 0 or self.ptr[-1] != len(self.points):
+        if self.points.shape[1:] != (3,) or self.points.dtype.kind not in "fiu":
+            self._refuse("points", self.points, "[N, 3] numbers")
+        whole = self.ptr.ndim == 1 and len(self.ptr) > 1 and self.ptr.dtype.kind in "iu"
+        if not whole or self.ptr[0] != 0 or self.ptr[-1] != len(self.points) or (self.ptr[1:] < self.ptr[:-1]).any():
             self._refuse("ptr", self.ptr, f"whole numbers that rise from 0 to {len(self.points)}, the number of points")
-        if self.points.shape[1:] != (3,) or self.points.dtype.kind != "f":
-            self._refuse("points", self.points, "[N, 3] float32 or float64")
+        num = len(self)
         for key, shape in PER_POINT.items():
             values = arrays.get(key)
-            if values is not None and values.shape != (len(self.points), *shape):
-                self._refuse(key, values, f"shape {(len(self.points), *shape)}")
+            if values is not None and (values.shape != (len(self.points), *shape) or values.dtype.kind not in "fiub"):
+                self._refuse(key, values, f"numbers of shape {(len(self.points), *shape)}")
         self.normals, self.segment = arrays.pop("normals", None), arrays.pop("segment", None)
         names = {key: arrays.pop(key, None) for key in NAMES}
+        for key, values in names.items():
+            if values is not None and values.ndim != 1:
+                self._refuse(key, values, "a list of names")
         self.columns = {key: values for key, values in arrays.items() if values.shape == (num,)}
         for key in arrays.keys() - self.columns.keys():
             self._refuse(key, arrays[key], f"one value for each of the {num} clouds")
@@ -88,7 +91,7 @@ class CloudArrays:
             self.points[part],
             normals=None if self.normals is None else self.normals[part],
             segment=None if self.segment is None else self.segment[part],
-            label=None if self.label is None else int(self.label[row]),
+            label=None if self.label is None or self.label[row] < 0 else int(self.label[row]),
         )
         try:
             return checked(raw, str(self.ids[row]), str(self.path))
@@ -97,22 +100,30 @@ class CloudArrays:
             return error
 
     def _labels(self, given: np.ndarray | None) -> tuple[list[str], np.ndarray | None]:
-        """Names of the classes, and ``[B]`` the number of each cloud's."""
+        """Names of the classes, and ``[B]`` the number of each cloud's, -1 where it is not known."""
         label = self.columns.get("label")
         if label is None:
             return [], None
-        if given is None:
-            names, numbers = np.unique(label, return_inverse=True)
-            return [str(name) for name in names], numbers
-        known = [str(name) for name in given]
-        if label.dtype.kind in "iu":
-            if label.min() < 0 or label.max() >= len(known):
-                self._refuse("label", label, f"0 to {len(known) - 1}, places in class_names")
-            return known, label.astype(np.int64)
-        unknown = sorted(set(label.tolist()) - set(known))
+        known = None if given is None else [str(name) for name in given]
+        if label.dtype.kind in "US":
+            return self._named_labels(label.astype(str), known)
+        most = np.inf if known is None else len(known) - 1
+        if label.dtype.kind not in "iubf" or not whole_numbers(label) or label.min() < -1 or label.max() > most:
+            places = "" if known is None else f" 0 to {len(known) - 1} (places in class_names)"
+            self._refuse("label", label, f"whole numbers{places}, -1 where the class is not known, or names")
+        label = label.astype(np.int64)
+        if known is not None:
+            return known, label
+        values = np.unique(label[label >= 0])
+        return [str(value) for value in values], np.where(label < 0, -1, np.searchsorted(values, label))
+
+    def _named_labels(self, label: np.ndarray, known: list[str] | None) -> tuple[list[str], np.ndarray]:
+        names = sorted({*label.tolist()} - {""}) if known is None else known
+        place = {"": -1} | {name: k for k, name in enumerate(names)}
+        unknown = sorted({*label.tolist()} - {*place})
         if unknown:
-            raise InputError(f"{self.path}: label: {unknown[0]!r} is not among class_names {known}.")
-        return known, np.array([known.index(str(name)) for name in label])
+            raise InputError(f"{self.path}: label: {unknown[0]!r} is not among class_names {names}.")
+        return names, np.array([place[name] for name in label.tolist()])
 
     def _refuse(self, key: str, values: np.ndarray, expected: str) -> None:
         shown = f"shape {values.shape} of {values.dtype}"

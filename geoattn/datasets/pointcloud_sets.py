@@ -256,7 +256,7 @@ def _list_arrays(path: Path) -> CloudSet:
         Entry(
             id=str(arrays.ids[row]),
             file=str(path),
-            label=None if arrays.label is None else arrays.class_names[arrays.label[row]],
+            label=None if arrays.label is None or arrays.label[row] < 0 else arrays.class_names[arrays.label[row]],
             fields={key: str(values[row]) for key, values in arrays.columns.items()},
         )
         for row in range(len(arrays))

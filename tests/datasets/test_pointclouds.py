@@ -204,9 +204,18 @@ def test_what_a_task_needs(tmp_path, clouds, task):
     [
         ({"ptr": np.array([0, 5])}, "ptr: got shape (2,) of int64 from 0 to 5"),
         ({"ptr": np.array([0.0, 2240.0])}, "ptr: got"),
+        ({"ptr": np.array(5)}, "ptr: got shape () of int64, expected whole numbers"),
+        ({"points": np.float32(1)}, "points: got shape ()"),
+        ({"class_names": np.array("mug")}, "class_names: got shape ()"),
         ({"points": np.zeros((2240, 2))}, "points: got shape (2240, 2)"),
         ({"normals": np.zeros((10, 3))}, "normals: got shape (10, 3)"),
-        ({"label": np.arange(70)}, "label: got shape (70,) of int64 from 0 to 69, expected 0 to 6"),
+        (
+            {"label": np.arange(70)},
+            "label: got shape (70,) of int64 from 0 to 69, expected whole numbers 0 to 6 (places",
+        ),
+        ({"label": np.full(70, np.nan), "class_names": None}, "label: got shape (70,) of float64 from nan to nan, exp"),
+        ({"label": np.arange(70) / 2, "class_names": None}, "label: got shape (70,) of float64 from 0.0 to 34.5, exp"),
+        ({"label": np.arange(70) - 2, "class_names": None}, "expected whole numbers, -1 where the class is not known"),
         ({"label": np.array(["sofa"] * 70)}, "'sofa' is not among class_names"),
         ({"weight": np.zeros(3)}, "weight: got shape (3,)"),
         ({"segment_names": np.array(["a"])}, "numbers below 1"),
@@ -217,6 +226,26 @@ def test_arrays_that_do_not_fit_together(tmp_path, clouds, changes, said):
     with pytest.raises(InputError) as caught:
         data_of(tmp_path / "a.npz")
     assert said in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", [float, str])
+@pytest.mark.parametrize("named", [True, False])
+def test_classes_of_arrays_that_are_not_known(tmp_path, clouds, kind, named):
+    label = np.array([-1 if k in (3, 8) else cloud.label for k, cloud in enumerate(clouds)])
+    label = np.array(["", *CLASS_NAMES])[label + 1] if kind is str else label.astype(float)
+    whole = (arrays_of(clouds)["points"] * 100).astype(np.int32)
+    changes = {"label": label, "points": whole, "class_names": np.array(CLASS_NAMES) if named else None}
+    np.savez(tmp_path / "a.npz", **arrays_of(clouds, **changes))
+    data = data_of(tmp_path / "a.npz", on_error="skip")
+    names = CLASS_NAMES if named else sorted(set(CLASS_NAMES)) if kind is str else [str(k) for k in range(7)]
+    assert data.class_names == list(names) and data.clouds[0].points.dtype == np.float32
+    assert data.rejected["value"].tolist() == [clouds[3].id, clouds[8].id]
+    right = [
+        CLASS_NAMES[c.label] if named or kind is str else str(c.label)
+        for c in clouds
+        if c.id not in (clouds[3].id, clouds[8].id)
+    ]
+    assert data.table["label"].tolist() == right
 
 
 def test_a_bad_cloud_among_arrays_is_named(tmp_path, clouds):
