@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -56,8 +58,9 @@ def predict_file(
 
     A model of whole clouds writes one row per cloud. A model of points writes one row per point to a .csv or .parquet
     file, or to a folder a file per cloud, with predictions.csv, one row per cloud, whose column written names the file;
-    every point of the file gets what the nearest of the sampled points has. Of a large scan a model sees more in blocks, and memory holds one of them:
-    ``--block SIZE --out FILE.npy`` writes the class, or the normal, of each point in the order of the file.
+    every point of the file gets what the nearest of the sampled points has. Of a large scan a model sees more in
+    blocks, and memory holds one of them: ``--block SIZE --out FILE.npy`` writes the class, or the normal, of each point
+    in the order of the file.
 
     Args:
         model: model folder, run folder, or the name of a shipped model.
@@ -85,7 +88,7 @@ def predict_file(
     entries = list_clouds(data, columns, Rejections(on_error, "clouds")).entries
     names = file_names([entry.id for entry in entries], format)
     options = {"format": format, "on_error": on_error, "chunk_size": chunk_size, "file_column": file_column}
-    parts = Parts(target, _identity(loaded, data, options | {"id_column": id_column}))
+    parts = Parts(target, _identity(loaded, data, entries, options | {"id_column": id_column}))
     done = parts.begin()
     if done:
         say(f"Going on after {done} chunks of {chunk_size} that are done.", quiet=quiet)
@@ -261,13 +264,27 @@ def _said(answers: Answers, place: int, preprocess: Mapping[str, Any]) -> dict[s
     return {"classes": answers.points[place], "probability": answers.probability[place]}
 
 
-def _identity(loaded: Pretrained, data: str, options: Mapping[str, Any]) -> dict[str, Any]:
+def _identity(loaded: Pretrained, data: str, entries: Sequence[Entry], options: Mapping[str, Any]) -> dict[str, Any]:
     path = Path(data).absolute()
-    state = path.stat() if path.exists() else None
+    state = path.stat() if path.is_file() else None
     return {
         "data": str(path),
-        "size of the file": state.st_size if state and path.is_file() else None,
+        "size of the file": state.st_size if state else None,
         "time of the file": state.st_mtime_ns if state else None,
+        "list of clouds": _listing(entries),
         "model": loaded.config["sha256"],
         **options,
     }
+
+
+def _listing(entries: Sequence[Entry]) -> str:
+    """A hash of the clouds of a set: their names and files, and how large and old these are."""
+    states: dict[str, list[int]] = {}
+    digest = hashlib.blake2b(digest_size=8)
+    for entry in entries:
+        if entry.file not in states:
+            file = Path(entry.file)
+            state = file.stat() if file.is_file() else None
+            states[entry.file] = [state.st_size, state.st_mtime_ns] if state else []
+        digest.update(json.dumps([entry.id, entry.file, *states[entry.file]]).encode())
+    return digest.hexdigest()
