@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import lightning
@@ -27,6 +28,23 @@ WIDTHS = {"classification": (64, 128, 256), "segmentation": (64, 128), "normals"
 TRANSFORMER_WIDTHS = (32, 64, 128, 256)
 
 
+def check_options(options: Mapping[str, Any]) -> None:
+    """Refuse numbers that no network and no training can use, whatever the data are.
+
+    Args:
+        options: of `PointCloudModule`.
+
+    Raises:
+        InputError: names the first such option.
+    """
+    check_ranges(**{name: (options[name], 0, 1) for name in ("dropout", "label_smoothing", "warmup", "ema_decay")})
+    for name, least in (("context", 0), ("num_neighbors", 1), ("weight_decay", 0)):
+        if not least <= options[name] < math.inf:
+            raise InputError(f"model.{name}: got {options[name]}, expected at least {least}.")
+    if not 0 < options["learning_rate"] < math.inf:
+        raise InputError(f"model.learning_rate: got {options['learning_rate']}, expected a number above 0.")
+
+
 class PointCloudModule(lightning.LightningModule):
     """One network with its loss, optimiser and averaged weights.
 
@@ -35,7 +53,9 @@ class PointCloudModule(lightning.LightningModule):
 
     Args:
         data: after ``setup`` and `read_clouds`.
-        name: risur (the same answer however a cloud stands) or point-transformer (knows how it stands).
+        name: risur (the same answer however a cloud stands) or point-transformer (knows how it stands). For classes
+            of clouds risur needs batches of at least 2; if one cloud is left over for the last batch of an epoch, that
+            batch is passed over, and it is another cloud each time.
         symmetry: point-transformer: none, frames (its mean over four principal frames), or canonical (a small network
             learns to turn each cloud upright first). risur needs none.
         widths: channels after each level; one number more than levels for classification. By task if left out.
@@ -79,12 +99,11 @@ class PointCloudModule(lightning.LightningModule):
         keep: Literal["best", "last"] = "best",
     ) -> None:
         super().__init__()
-        check_ranges(
-            dropout=(dropout, 0, 1),
-            label_smoothing=(label_smoothing, 0, 1),
-            warmup=(warmup, 0, 1),
-            ema_decay=(ema_decay, 0, 1),
-        )
+        self.needs_two = name == "risur" and data.task == "classification"
+        if self.needs_two and data.batch_size < 2:
+            raise InputError(
+                "data.batch_size: got 1, expected at least 2: risur normalises over the clouds of a batch."
+            )
         self.learning_rate, self.weight_decay = learning_rate, weight_decay
         self.warmup, self.ema_decay, self.keep = warmup, ema_decay, keep
         self.task, self.oriented, self.label_smoothing = data.task, oriented, label_smoothing
@@ -114,8 +133,8 @@ class PointCloudModule(lightning.LightningModule):
         self._validation: list[tuple[Tensor, Tensor, list[int]]] = []
 
     def training_step(self, batch: CloudBatch, batch_idx: int) -> Tensor | None:
-        if self.task == "classification" and len(batch.label) < 2:
-            return None  # a last batch of one cloud: batch normalisation needs two, and it is another cloud each time
+        if self.needs_two and len(batch.label) < 2:
+            return None  # a last batch of one cloud, which is another one in each epoch
         loss = self._loss(self.network(batch), _target(batch, self.task), self.label_smoothing)
         self._losses.append(loss.detach())
         return loss
