@@ -24,8 +24,8 @@ class CloudArrays:
     ``ptr``            ``[B + 1]`` whole numbers: cloud b has the points ``ptr[b]`` to ``ptr[b + 1]``
     ``normals``        ``[N, 3]``, optional
     ``segment``        ``[N]`` the class of each point, -1 where it is not known, optional
-    ``label``          ``[B]`` whole numbers (into ``class_names``) or names; -1 or ``""`` where it is not known, optional
-    ``id``             ``[B]`` names, optional; otherwise the number of the cloud
+    ``label``          ``[B]`` whole numbers (into ``class_names``) or names; -1 or ``""`` where not known, optional
+    ``id``             ``[B]`` names that differ, optional; otherwise the number of the cloud
     ``split``          ``[B]`` train, valid or test, optional
     ``class_names``    ``[K]`` names, optional; sorted names or numbers of the labels otherwise
     ``segment_names``  ``[S]`` names of the classes of points, optional
@@ -65,7 +65,12 @@ class CloudArrays:
         self.columns = {key: values for key, values in arrays.items() if values.shape == (num,)}
         for key in arrays.keys() - self.columns.keys():
             self._refuse(key, arrays[key], f"one value for each of the {num} clouds")
-        self.ids = self.columns.get("id", np.arange(num))
+        self.ids = [str(value) for value in self.columns.get("id", np.arange(num))]
+        first: dict[str, int] = {}
+        for row, name in enumerate(self.ids):
+            if first.setdefault(name, row) != row:
+                hint = "Ids must differ, because predictions and splits name clouds by them."
+                raise InputError(f"{path}: id: {name!r} stands in rows {first[name]} and {row}. {hint}")
         self.class_names, self.label = self._labels(names["class_names"])
         self.segment_names = None if names["segment_names"] is None else [str(name) for name in names["segment_names"]]
         known = self.segment_names
@@ -94,9 +99,9 @@ class CloudArrays:
             label=None if self.label is None or self.label[row] < 0 else int(self.label[row]),
         )
         try:
-            return checked(raw, str(self.ids[row]), str(self.path))
+            return checked(raw, self.ids[row], str(self.path))
         except CloudError as error:
-            error.place = f"cloud {self.ids[row]!s}, {error.place}"
+            error.place = f"cloud {self.ids[row]}, {error.place}"
             return error
 
     def _labels(self, given: np.ndarray | None) -> tuple[list[str], np.ndarray | None]:

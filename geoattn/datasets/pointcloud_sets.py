@@ -127,8 +127,8 @@ def list_clouds(
     ====================  ==========================================================================================
 
     Raises:
-        InputError: no such file or folder, nothing in it that can be read, a missing column, or a bad row of the table
-            where ``rejections`` raises.
+        InputError: no such file or folder, nothing in it that can be read, a missing column, two clouds with one id, or
+            a bad row of the table where ``rejections`` raises.
     """
     path, columns = Path(file), columns or CloudColumns()
     if path.is_dir():
@@ -218,6 +218,7 @@ def _is_table(path: Path, columns: CloudColumns) -> bool:
 
 def _list_table(path: Path, columns: CloudColumns, rejections: Rejections) -> CloudSet:
     entries: list[Entry] = []
+    lines: dict[str, int] = {}  # of each id
     with open_table(path, rejections) as (header, rows):
 
         def place(chosen: str | None, names: Sequence[str], option: str) -> int | None:
@@ -238,9 +239,14 @@ def _list_table(path: Path, columns: CloudColumns, rejections: Rejections) -> Cl
                 column = header[file if not text or label is None else label]
                 rejections.add(str(path), line, CloudError(column, "", f"the row names {wrong}"))
                 continue
+            known = cells[name].strip() if name is not None else text
+            if known in lines:
+                hint = "Ids must differ, because predictions and splits name clouds by them."
+                raise InputError(f"{path}:{line}: {known!r} is also the id of line {lines[known]}. {hint}")
+            lines[known] = line
             entries.append(
                 Entry(
-                    id=cells[name].strip() if name is not None else text,
+                    id=known,
                     file=str(path.parent / text),
                     line=line,
                     label=cells[label].strip() if label is not None else None,
@@ -254,7 +260,7 @@ def _list_arrays(path: Path) -> CloudSet:
     arrays = CloudArrays(path)
     entries = [
         Entry(
-            id=str(arrays.ids[row]),
+            id=arrays.ids[row],
             file=str(path),
             label=None if arrays.label is None or arrays.label[row] < 0 else arrays.class_names[arrays.label[row]],
             fields={key: str(values[row]) for key, values in arrays.columns.items()},

@@ -256,6 +256,19 @@ def test_a_bad_cloud_among_arrays_is_named(tmp_path, clouds):
         data_of(tmp_path / "a.npz")
 
 
+def test_ids_differ(folder, tmp_path, clouds):
+    names = np.array([cloud.id for cloud in clouds])
+    names[30] = names[7]
+    np.savez(tmp_path / "a.npz", **arrays_of(clouds, id=names))
+    with pytest.raises(InputError, match=rf"a.npz: id: '{names[7]}' stands in rows 7 and 30. Ids must differ"):
+        data_of(tmp_path / "a.npz")
+    table = pd.read_csv(folder / "clouds.csv").assign(id=names)
+    table.to_csv(folder / "twice.csv", index=False)
+    with pytest.raises(InputError, match=rf"twice.csv:32: '{names[7]}' is also the id of line 9. Ids must"):
+        data_of(folder / "twice.csv")
+    (folder / "twice.csv").unlink()
+
+
 def test_folders_that_cannot_be_understood(tmp_path, clouds):
     with pytest.raises(InputError, match="no point cloud"):
         data_of(tmp_path)
