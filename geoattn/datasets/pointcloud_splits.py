@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 
@@ -14,19 +17,21 @@ DRAWN = ("random", "kfold")
 
 def split_clouds(
     spec: str | None, table: pd.DataFrame, *, seed: int = 0, val_fraction: float = 0.1, test_fraction: float = 0.1
-) -> tuple[Split, str]:
+) -> tuple[Split, str, list[str]]:
     """Divide the rows of ``table`` into train, valid and test.
 
     Args:
         spec: ``given`` (the folders or the column ``split``), or what `split_rows` takes except scaffolds; None for
             ``given`` where the data have parts, else ``random``. Where parts are drawn (``random``, ``kfold:K:I``, and
-            a validation part that nothing names), each class is spread over them as evenly as its size allows.
+            a validation part that nothing names), each class is spread over them as evenly as its size allows, and
+            clouds of classes that train would lack change places with others of train (but for test folds, which
+            cover all clouds).
         table: one row per cloud, with ``id``, ``label`` (missing where there is none), and what the split reads.
         seed: of everything drawn.
         val_fraction, test_fraction: as in `split_rows`.
 
     Returns:
-        The split and the spec that was used.
+        The split, the spec that was used, and sentences about it for a report.
 
     Raises:
         InputError: as `split_rows`; and ``given`` for data without parts.
@@ -51,15 +56,36 @@ def split_clouds(
         else:
             test = order[_evenly(len(order), len(split["test"]))]
     elif says_valid(read, table):
-        return split, spec
+        return split, spec, []
     else:
         test = np.array(split["test"])
     rest = np.array(sorted({*split["train"], *split["valid"], *split["test"]} - set(test.tolist())))
     rest = _classes_in_turn(label, rest, rng)
     valid = rest[_evenly(len(rest), len(split["valid"]))]
-    train = np.setdiff1d(rest, valid)
-    parts = {"train": train, "valid": valid, "test": test}
-    return {name: sorted(int(row) for row in rows) for name, rows in parts.items()}, spec
+    parts = {"train": np.setdiff1d(rest, valid), "valid": valid, "test": test}
+    split = {name: sorted(int(row) for row in rows) for name, rows in parts.items()}
+    kept = _keep_in_train(split, label, ("valid", "test") if kind == "random" else ("valid",))
+    few = "Classes with too few clouds for every part have theirs in train, not where they were drawn"
+    return split, spec, [f"{few}: {', '.join(kept)}."] if kept else []
+
+
+def _keep_in_train(split: Split, label: np.ndarray, drawn: Sequence[str]) -> list[str]:
+    """Give train a cloud of each class that it lacks and a drawn part has, for one of its largest class; the parts keep
+    their sizes. Returns the names of the classes."""
+    counts = Counter(label[split["train"]].tolist())
+    kept = []
+    for part in drawn:
+        for row in list(split[part]):
+            if counts[label[row]] or not label[row] or max(counts.values()) < 2:
+                continue
+            largest = max(sorted(counts), key=counts.__getitem__)
+            other = next(k for k in split["train"] if label[k] == largest)
+            split[part] = sorted({*split[part], other} - {row})
+            split["train"] = sorted({*split["train"], row} - {other})
+            counts[largest] -= 1
+            counts[label[row]] += 1
+            kept.append(str(label[row]))
+    return sorted(kept)
 
 
 def _classes_in_turn(label: np.ndarray, rows: np.ndarray, rng: np.random.Generator) -> np.ndarray:

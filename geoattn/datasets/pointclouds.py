@@ -134,7 +134,7 @@ class PointCloudData(lightning.LightningDataModule):
         clouds, self.segment_names = numbered_segments(kept.clouds, found.segment_names)
         entries = [found.entries[row] for row in kept.rows]
         self.table = table_of(clouds, entries, self.class_names, ["split", *self.columns.required])
-        self.split, self.split_spec = split_clouds(
+        self.split, self.split_spec, drawn = split_clouds(
             self.split_spec,
             self.table,
             seed=self.split_seed,
@@ -142,7 +142,7 @@ class PointCloudData(lightning.LightningDataModule):
             test_fraction=self.test_fraction,
         )
         self.clouds = clouds
-        self.notes = [*found.notes, *noted(kept.notes, len(clouds)), *size_note(clouds), *self._unseen()]
+        self.notes = [*found.notes, *noted(kept.notes, len(clouds)), *size_note(clouds), *drawn, *self._unseen()]
         self.preprocess = self._preprocess()
 
     def use(self, train: CloudFeaturizer, evaluate: CloudFeaturizer | None = None) -> None:

@@ -311,6 +311,24 @@ def test_drawn_splits_have_all_classes_in_every_part(folder, split):
     assert data.split != other.split
 
 
+@pytest.mark.parametrize("split", ["random", "column:fold=a"])
+def test_classes_of_one_cloud_are_learned(folder, tmp_path, split):
+    table = pd.read_csv(folder / "clouds.csv").drop(columns="split").assign(fold=["a"] * 7 + ["b"] * 63)
+    table["file"] = [str(folder / name) for name in table["file"]]
+    rare = [f"rare {k}" for k in range(10)]
+    table.loc[20:29, "label"] = rare
+    table.to_csv(tmp_path / "a.csv", index=False)
+    noted = set()
+    for seed in range(4):
+        data = data_of(tmp_path / "a.csv", split=split, split_seed=seed, val_fraction=0.2, test_fraction=0.3)
+        assert {*rare} <= {*data.table["label"][data.split["train"]]}
+        assert sorted(row for part in data.split.values() for row in part) == list(range(70))
+        sizes = {"random": [35, 14, 21], "column:fold=a": [50, 13, 7]}[split]
+        assert [len(part) for part in data.split.values()] == sizes
+        noted.update(data.notes)
+    assert noted and all(note.startswith("Classes with too few clouds") and "rare" in note for note in noted)
+
+
 def test_folds_share_nothing_and_cover_all(folder):
     tests = [data_of(folder, split=f"kfold:4:{k}").split["test"] for k in range(4)]
     assert sorted(row for test in tests for row in test) == list(range(70))
