@@ -63,12 +63,12 @@ def read_chunks(
         processes: that read large files; None takes one per available core.
 
     Raises:
-        InputError: for data that cannot be read, classes that the model does not know, and a bad file when
+        InputError: for data that cannot be read; for classes that the model does not know and a bad file when
             ``on_error="raise"``.
     """
     rejections = Rejections(on_error, "clouds")
     found = list_clouds(file, columns, rejections)
-    if need_labels and preprocess["task"] == "classification":
+    if need_labels and preprocess["task"] == "classification" and on_error == "raise":
         _check_classes(file, found.class_names, preprocess["class_names"])
     notes = list(found.notes)
     for number, begin in enumerate(range(0, len(found.entries), chunk_size)):

@@ -53,3 +53,18 @@ class Rejections:
         """One row per rejection, in the order of the file: file, line, column, value, reason."""
         table = pd.DataFrame(self._rows, columns=COLUMNS)
         return table.sort_values("line", kind="stable", ignore_index=True)
+
+
+def none_left(data: str, what: str, rejected: pd.DataFrame) -> InputError:
+    """What to raise if nothing can be used: how many were rejected, and why the first was.
+
+    Args:
+        data: the file or folder.
+        what: could not be used: cloud, say.
+        rejected: of `Rejections.table`.
+    """
+    text = f"{data}: no usable {what}; {len(rejected)} {'was' if len(rejected) == 1 else 'were'} rejected."
+    if not len(rejected):
+        return InputError(text)
+    first = rejected.iloc[0]
+    return InputError(f"{text} The first: {first['file']}: {first['column']} {first['value']!r}: {first['reason']}.")

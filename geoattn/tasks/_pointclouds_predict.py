@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from geoattn.datasets.pointcloud_output import CloudFormat, file_names, point_ta
 from geoattn.datasets.pointcloud_raw import CloudError, Raw
 from geoattn.datasets.pointcloud_sets import CloudColumns, Entry, list_clouds
 from geoattn.datasets.progress import track
-from geoattn.datasets.rejections import OnError, Rejections
+from geoattn.datasets.rejections import OnError, Rejections, none_left
 from geoattn.domains.pointclouds.featurize import LARGEST, Featurizer
 from geoattn.domains.pointclouds.records import Cloud
 from geoattn.errors import InputError
@@ -28,6 +29,7 @@ from geoattn.tasks._pointclouds_evaluate import TASK, Answers, predict_clouds, p
 from geoattn.tasks._pointclouds_scan import predict_scan
 from geoattn.tasks._run import say
 
+CHUNK_SIZE = 64
 UNITS_APART = 10.0
 """A model that was trained on sizes is warned of clouds that are by more than this larger or smaller."""
 
@@ -41,11 +43,11 @@ def predict_file(
     model: str,
     data: str,
     out: str,
-    format: CloudFormat = "ply",
+    format: CloudFormat | None = None,
     block: float | None = None,
     margin: float | None = None,
     on_error: OnError = "raise",
-    chunk_size: int = 64,
+    chunk_size: int | None = None,
     file_column: str | None = None,
     id_column: str | None = None,
     device: str | None = None,
@@ -66,26 +68,34 @@ def predict_file(
         model: model folder, run folder, or the name of a shipped model.
         data: a folder of clouds (in sub-folders or not), a table of files, an .npz with many clouds, or one file.
         out: the file to write, .csv or .parquet; for models of points also a folder.
-        format: of the files in the folder: ply, npz or csv.
+        format: of the files in the folder: ply (if left out), npz or csv.
         block: models of points, one file: edge of the blocks over the ground, in the unit of the file.
         margin: how far a block reaches into its neighbours; a tenth of block if left out.
         on_error: raise stops at the first bad file; skip leaves bad files out and lists them in <out>.rejected.csv.
-        chunk_size: clouds per chunk.
+        chunk_size: clouds per chunk; 64 if left out.
         file_column: the column of files of a table, if it is not found by its usual names.
         id_column: the column that names clouds.
         device: cpu, cuda or cuda:1; the GPU if there is one.
         quiet: say nothing but errors.
     """
     device = checked_device(device)
-    if chunk_size < 1:
+    if chunk_size is not None and chunk_size < 1:
         raise InputError(f"--chunk-size: got {chunk_size}, expected at least 1.")
     loaded = load(model)
     if block is not None:
+        given = {"format": format, "chunk_size": chunk_size, "file_column": file_column, "id_column": id_column}
+        given["on_error"] = None if on_error == "raise" else on_error
+        _refuse(given, "with --block, which reads one file and writes one .npy")
         predict_scan(loaded, data, out, block, margin, device, quiet=quiet)
         return
+    _refuse({"margin": margin}, "without --block")
     target, folder = _target(out, loaded.preprocess["task"])
+    if folder is None:
+        _refuse({"format": format}, "where --out is a table; it is of the files in a folder")
+    format, chunk_size = format or "ply", chunk_size or CHUNK_SIZE
     columns = CloudColumns(file=file_column, id=id_column)
-    entries = list_clouds(data, columns, Rejections(on_error, "clouds")).entries
+    listed = Rejections(on_error, "clouds")
+    entries = list_clouds(data, columns, listed).entries
     names = file_names([entry.id for entry in entries], format)
     options = {"format": format, "on_error": on_error, "chunk_size": chunk_size, "file_column": file_column}
     parts = Parts(target, _identity(loaded, data, entries, options | {"id_column": id_column}))
@@ -94,7 +104,7 @@ def predict_file(
         say(f"Going on after {done} chunks of {chunk_size} that are done.", quiet=quiet)
     featurizer = Featurizer(loaded.preprocess)
     chunks = read_chunks(data, loaded.preprocess, chunk_size=chunk_size, skip=done, columns=columns, on_error=on_error)
-    predicted = rejected = 0
+    predicted, rejected = 0, list[pd.DataFrame]()
     notes: list[str] = []
     for chunk in track(chunks, None, f"Predict, chunks of {chunk_size}", show=not quiet):
         check_clouds(chunk.clouds, loaded.preprocess)
@@ -107,7 +117,8 @@ def predict_file(
         long = folder is None and loaded.preprocess["task"] != "classification"
         table = _rows(chunk, answers, loaded.preprocess, per_point=long)
         parts.write(chunk.number, table, chunk.rejected)
-        predicted, rejected = predicted + len(chunk.clouds), rejected + len(chunk.rejected)
+        predicted += len(chunk.clouds)
+        rejected.append(chunk.rejected)
         found = (
             *chunk.notes,
             *unit_notes(chunk.clouds, loaded.preprocess),
@@ -115,11 +126,13 @@ def predict_file(
         )
         notes += [note for note in found if note not in notes]
     if not predicted and not done:
-        raise InputError(f"{data}: no usable cloud; {rejected} were rejected.")
+        shutil.rmtree(parts.folder)
+        raise none_left(data, "cloud", pd.concat(rejected or [listed.table()]))
     parts.join()
     for text in notes:
         say(text, quiet=quiet)
-    note = f", {rejected} rejected" if rejected else ""
+    number = sum(map(len, rejected))
+    note = f", {number} rejected" if number else ""
     say(f"{predicted} clouds predicted{note}{f', {done} chunks before' if done else ''}: {out}", quiet=quiet)
 
 
@@ -205,6 +218,13 @@ def _from_array(points: np.ndarray, place: int) -> Cloud:
         return checked(Raw(values[:, :3], normals=normals), str(place), "")
     except CloudError as error:
         raise InputError(f"clouds[{place}]: {error.place}: {error}") from error
+
+
+def _refuse(options: Mapping[str, Any], where: str) -> None:
+    """Options that were given where they change nothing."""
+    for name, value in options.items():
+        if value is not None:
+            raise InputError(f"--{name.replace('_', '-')}: got {value}, which has no effect {where}. Leave it out.")
 
 
 def _target(out: str, task: str) -> tuple[Path, Path | None]:

@@ -12,7 +12,7 @@ import pandas as pd
 
 from geoattn.datasets.pointcloud_chunks import read_chunks
 from geoattn.datasets.pointcloud_sets import CloudColumns
-from geoattn.datasets.rejections import OnError
+from geoattn.datasets.rejections import OnError, none_left
 from geoattn.domains.pointclouds.featurize import Featurizer
 from geoattn.domains.pointclouds.records import Cloud
 from geoattn.errors import InputError
@@ -126,9 +126,11 @@ def test_file(
 def _read(data: str, preprocess: dict[str, Any], columns: CloudColumns, on_error: OnError) -> Measured:
     chunks = list(read_chunks(data, preprocess, need_labels=True, columns=columns, on_error=on_error))
     clouds = [cloud for chunk in chunks for cloud in chunk.clouds]
+    if not chunks:
+        raise InputError(f"{data}: no row of the table names a cloud that can be used.")
     rejected = pd.concat([chunk.rejected for chunk in chunks], ignore_index=True)
     if not clouds:
-        raise InputError(f"{data}: no usable cloud; {len(rejected)} were rejected.")
+        raise none_left(data, "cloud", rejected)
     check_clouds(clouds, preprocess)
     table = pd.concat([chunk.table for chunk in chunks], ignore_index=True)
     notes = list(dict.fromkeys(note for chunk in chunks for note in chunk.notes))

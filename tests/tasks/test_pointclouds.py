@@ -330,6 +330,28 @@ class TestPredict:
         with pytest.raises(InputError, match="classifies whole clouds"):
             predict_file(str(trained.folder), "scan.npy", str(tmp_path / "o.npy"), block=0.5, quiet=True)
 
+    @pytest.mark.parametrize(
+        ("out", "options"),
+        [
+            ("o.csv", {"margin": 0.1}),
+            ("o.csv", {"format": "npz"}),
+            ("o.npy", {"block": 0.5, "format": "ply"}),
+            ("o.npy", {"block": 0.5, "chunk_size": 8}),
+            ("o.npy", {"block": 0.5, "on_error": "skip"}),
+        ],
+    )
+    def test_options_without_effect(self, parts, table, tmp_path, out, options):
+        name = [*options][-1].replace("_", "-")
+        with pytest.raises(InputError, match=f"--{name}: .*no effect"):
+            predict(parts, table, tmp_path / out, **options)
+        assert not list(tmp_path.iterdir())
+
+    def test_no_cloud_that_can_be_used(self, trained, tmp_path):
+        np.savetxt(tmp_path / "a.xyz", np.ones((3, 3)))
+        for _ in range(2):
+            with pytest.raises(InputError, match=r"1 was rejected. The first: .*all 3 points are equal"):
+                predict(trained, tmp_path / "a.xyz", tmp_path / "out.csv", on_error="skip")
+
     def test_more_neighbours_than_points(self, trained):
         found = pointclouds.predict(trained.folder, [np.eye(3), np.zeros((1, 3))])
         assert np.isfinite(found["probability"]).all()
@@ -392,6 +414,16 @@ class TestTest:
         np.savetxt(tmp_path / "x" / "chairs" / "a.xyz", np.eye(3))
         with pytest.raises(InputError, match=r"does not know the class 'chairs'. Did you mean 'chair'"):
             pointclouds.test(str(trained.folder), str(tmp_path / "x"), quiet=True)
+
+    def test_clouds_of_unknown_classes_are_skipped(self, trained, tmp_path):
+        for name, cloud in zip(("chairs", "chair"), demo_clouds(2, 40), strict=True):
+            (tmp_path / "x" / name).mkdir(parents=True)
+            np.savetxt(tmp_path / "x" / name / "a.xyz", cloud.points)
+        ask = partial(pointclouds.test, str(trained.folder), on_error="skip", device="cpu", quiet=True)
+        assert ask(str(tmp_path / "x"), protocol="given")["test"]["accuracy"]["n"] == 1
+        (tmp_path / "x" / "chair" / "a.xyz").unlink()
+        with pytest.raises(InputError, match=r"1 was rejected. The first: .*does not know this class"):
+            ask(str(tmp_path / "x"))
 
 
 class TestCommandLine:
