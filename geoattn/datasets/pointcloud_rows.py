@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -42,7 +43,11 @@ def usable(
                 raise cloud
             _check(cloud, task, min_points)
         except CloudError as error:
-            rejections.add(entries[row].file, error.line, error, "" if error.line else error.place)
+            entry = entries[row]
+            if entry.table is not None and not Path(entry.file).is_file():
+                rejections.add(entry.table, entry.line or 0, error)
+            else:
+                rejections.add(entry.file, error.line, error, "" if error.line else error.place)
             continue
         kept.clouds.append(cloud)
         kept.rows.append(row)

@@ -54,6 +54,7 @@ class Entry:
         id: its name.
         file: where its points stand.
         line: of the table that lists it; None for folders and arrays.
+        table: that lists it.
         label: the name of its class, or None.
         fields: other cells of the table, or the part (``split``) that its folder says.
     """
@@ -63,6 +64,7 @@ class Entry:
     line: int | None = None
     label: str | None = None
     fields: Mapping[str, str] = field(default_factory=dict)
+    table: str | None = None
 
 
 @dataclass
@@ -179,19 +181,30 @@ def _list_folder(folder: Path) -> CloudSet:
     return CloudSet(entries, notes=notes)
 
 
-def check_folders(folder: Path, found: CloudSet) -> None:
+def check_folders(folder: Path, found: CloudSet, need_classes: bool) -> None:
     """Refuse folders that cannot be learned from; predictions are made for whatever stands in them.
 
     Raises:
-        InputError: some files stand in folders of parts and others do not.
+        InputError: no sub-folder that names a class, where there should be; some files stand in folders of parts and
+            others do not.
     """
     entries = found.entries
+    table = "list the files in a table (.csv) with the columns file and label"
     with_part = [entry for entry in entries if "split" in entry.fields]
     if 0 < len(with_part) < len(entries):
         outside = next(entry for entry in entries if "split" not in entry.fields)
         raise InputError(
             f"{folder}: {len(with_part)} of {len(entries)} files stand in folders of parts (train, test), and "
-            f"{outside.id} does not. Put all of them there, or none."
+            f"{outside.id} does not. Put all of them there, or none; if {Path(with_part[0].id).parts[0]!r} is a class, "
+            f"{table}."
+        )
+    inside = any(Path(entry.file).suffix.lower() == ".npz" for entry in entries)  # these may hold their class
+    if need_classes and not inside and not found.class_names:
+        parts = ", ".join(sorted({Path(entry.id).parts[0] for entry in with_part}))
+        what = f"the sub-folders ({parts}) are parts of a split" if parts else "there are no sub-folders"
+        raise InputError(
+            f"{folder}: {what}, and sub-folders name the classes. Put each cloud into the folder of its class, "
+            f"or {table}."
         )
 
 
@@ -251,6 +264,7 @@ def _list_table(path: Path, columns: CloudColumns, rejections: Rejections) -> Cl
                     line=line,
                     label=cells[label].strip() if label is not None else None,
                     fields=dict(zip(header, cells, strict=True)),
+                    table=str(path),
                 )
             )
     return CloudSet(entries)

@@ -20,6 +20,7 @@ COLOURS = ("r", "g", "b", "red", "green", "blue", "rgb")
 _COMMENT = ("#", "//")
 _MOST_COLOUR = 255
 _SOME_LINES = 100
+_LOCAL_NUMBER = re.compile(r"[-+]?\d+(,\d+)?([eE][-+]?\d+)?")
 _REPEATED = 0.01  # share of rows that repeat another one: colours do, cells of a grid do not
 
 
@@ -175,6 +176,12 @@ def _is_name(text: str) -> bool:
     return re.match(r"[\"']?[A-Za-z_]", text) is not None and re.match(r"(nan|inf)\b", text, re.IGNORECASE) is None
 
 
+def has_decimal_commas(line: str) -> bool:
+    """Whether the line is numbers between semicolons, tabs or spaces, with a comma within one of them."""
+    cells = re.split(r"[;\s]+", line.strip())
+    return len(cells) > 1 and "," in line and all(_LOCAL_NUMBER.fullmatch(cell) for cell in cells)
+
+
 def parse(lines: list[str], separator: str | None, numbers: list[int], header: list[str] | None) -> np.ndarray:
     """``[N, C]`` float64; what cannot be parsed is looked for line by line, to name it."""
     width = len(header) if header else len(lines[0].rstrip().split(separator))
@@ -187,6 +194,8 @@ def parse(lines: list[str], separator: str | None, numbers: list[int], header: l
     except (ValueError, UserWarning):
         pass
     for line, number in zip(lines, numbers, strict=True):
+        if has_decimal_commas(line):
+            raise CloudError("line", line.strip(), "the numbers have decimal commas", "Write 0.5 for 0,5.", line=number)
         cells = line.rstrip().split(separator)
         if len(cells) != width:
             where = "the header" if header else f"line {numbers[0]}"

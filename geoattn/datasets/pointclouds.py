@@ -123,7 +123,7 @@ class PointCloudData(lightning.LightningDataModule):
         rejections = Rejections(self.on_error, "clouds")
         found = list_clouds(self.file, self.columns, rejections)
         if Path(self.file).is_dir():
-            check_folders(Path(self.file), found)
+            check_folders(Path(self.file), found, self.task == "classification")
         stream = found.read(range(len(found.entries)), self.num_samples, self.processes)
         stream = track(stream, len(found.entries), "Read", show=self.progress)
         kept = usable(stream, found.entries, self.task, self.min_points, rejections)

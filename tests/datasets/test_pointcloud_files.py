@@ -307,3 +307,10 @@ def test_a_binary_ply(tmp_path):
     body = b"".join(struct.pack("<3f", *row) for row in POINTS)
     (tmp_path / "a.ply").write_bytes(header.encode() + b"end_header\n" + body)
     np.testing.assert_array_equal(read_cloud(tmp_path / "a.ply").points, POINTS.astype(np.float32))
+
+
+@pytest.mark.parametrize("content", ["04,0 1,5 2\n", "x;y;z\n0,5;-1,2;3\n", "0,5\t1e3\t3,0\n"])
+def test_decimal_commas_are_named(tmp_path, content):
+    (tmp_path / "a.txt").write_text(content)
+    with pytest.raises(InputError, match=r"a.txt:[12]: line = .*decimal commas. Write 0.5 for 0,5"):
+        read_cloud(tmp_path / "a.txt")

@@ -110,8 +110,14 @@ def test_files_in_no_folder(tmp_path, clouds):
     for cloud in clouds[:9]:
         np.save(tmp_path / f"{cloud.id}.npy", np.column_stack([cloud.points, cloud.normals, cloud.segment]))
     assert len(data_of(tmp_path, task="segmentation").clouds) == 9
-    with pytest.raises(InputError, match="folder of its class"):
+    with pytest.raises(InputError, match="no sub-folders, and sub-folders name the classes. Put .* table") as caught:
         data_of(tmp_path)
+    assert "--on-error" not in str(caught.value)
+    for part, k in (("train", 0), ("val", 1), ("test", 2)):
+        (tmp_path / "named" / part).mkdir(parents=True)
+        np.save(tmp_path / "named" / part / "a.npy", clouds[k].points)
+    with pytest.raises(InputError, match=r"sub-folders \(test, train, val\) are parts of a split, .* columns file and"):
+        data_of(tmp_path / "named")
 
 
 def test_files_beside_the_folders_of_classes(tmp_path, clouds):
@@ -186,6 +192,9 @@ def test_bad_files_are_skipped_and_listed(tmp_path, clouds):
     )
     with pytest.raises(InputError, match="clouds.csv:4: file = '': the row names no file"):
         data_of(tmp_path / "clouds.csv")
+    (tmp_path / "b.csv").write_text("file,label\nchair/chair_0010.xyz,chair\nchair/none.xyz,chair\n")
+    with pytest.raises(InputError, match=r"b.csv:3: file = 'none.xyz': no such file"):
+        data_of(tmp_path / "b.csv")
     with pytest.raises(InputError, match="1 usable cloud: too few"):
         data_of(tmp_path / "clouds.csv", on_error="skip")
 
@@ -278,7 +287,9 @@ def test_folders_that_cannot_be_understood(tmp_path, clouds):
         (tmp_path / place).mkdir(parents=True)
     np.savetxt(tmp_path / "train/mug/a.xyz", clouds[0].points)
     np.savetxt(tmp_path / "mug/a.xyz", clouds[0].points)
-    with pytest.raises(InputError, match="1 of 2 files stand in folders of parts"):
+    with pytest.raises(
+        InputError, match="1 of 2 files stand in folders of parts.*if 'train' is a class, list the files in a table"
+    ):
         data_of(tmp_path)
     np.savetxt(tmp_path / "a/b/c/a.xyz", clouds[0].points)
     with pytest.raises(InputError, match="3 folders deep"):
