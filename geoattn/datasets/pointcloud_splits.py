@@ -1,4 +1,4 @@
-"""Splits of point clouds: as `split_rows`, with classes spread evenly over the parts where they are drawn."""
+"""Splits of point clouds: as `split_rows`, with classes spread evenly where clouds are drawn, and by groups."""
 
 from __future__ import annotations
 
@@ -8,11 +8,16 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from geoattn.datasets.splits import Split, says_valid, split_rows
-from geoattn.errors import InputError
+from geoattn.datasets.splits import Split, says_valid, split_column, split_rows
+from geoattn.errors import InputError, nearest_hint
 
 DRAWN = ("random", "kfold")
 """Kinds in which every class is drawn by itself."""
+
+
+def column_of_split(spec: str) -> str | None:
+    """The column that a split reads besides ``split``; None for kinds that read none."""
+    return spec.removeprefix("group:") if spec.startswith("group:") else split_column(spec)
 
 
 def split_clouds(
@@ -21,9 +26,10 @@ def split_clouds(
     """Divide the rows of ``table`` into train, valid and test.
 
     Args:
-        spec: ``given`` (the folders or the column ``split``), or what `split_rows` takes except scaffolds; None for
-            ``given`` where the data have parts, else ``random``. Where parts are drawn (``random``, ``kfold:K:I``, and
-            a validation part that nothing names), each class is spread over them as evenly as its size allows, and
+        spec: ``given`` (the folders or the column ``split``), ``group:NAME`` (rows with one value in that column, such
+            as the scans of one object, come into one part), or what `split_rows` takes except scaffolds; None for
+            ``given`` where the data have parts, else ``random``. Where single clouds are drawn (``random``,
+            ``kfold:K:I``, and a validation part that nothing names), each class is spread over them as evenly as its size allows, and
             clouds of classes that train would lack change places with others of train (but for test folds, which
             cover all clouds).
         table: one row per cloud, with ``id``, ``label`` (missing where there is none), and what the split reads.
@@ -34,18 +40,27 @@ def split_clouds(
         The split, the spec that was used, and sentences about it for a report.
 
     Raises:
-        InputError: as `split_rows`; and ``given`` for data without parts.
+        InputError: as `split_rows`; ``given`` for data without parts; fewer than three groups, or a row without one.
     """
     spec = spec or ("given" if "split" in table else "random")
     if spec == "given" and "split" not in table:
         raise InputError("split: 'given' needs folders named train and test, or a column 'split'; the data have none.")
     if spec.startswith("scaffold"):
-        raise InputError("split: scaffolds are of molecules. Known: given, random, column:NAME, file:PATH, kfold:K:I.")
+        raise InputError(
+            "split: scaffolds are of molecules. Known: given, random, group:NAME, column:NAME, file:PATH, kfold:K:I."
+        )
     read = "column:split" if spec == "given" else spec
-    kind = read.split(":")[0]
+    kind, _, argument = read.partition(":")
     split = split_rows(
-        read, table, seed=seed, val_fraction=val_fraction, test_fraction=test_fraction, what="cloud"
+        "random" if kind == "group" else read,
+        table,
+        seed=seed,
+        val_fraction=val_fraction,
+        test_fraction=test_fraction,
+        what="cloud",
     )  # also checks the options
+    if kind == "group":
+        return _by_group(table, argument, split, np.random.default_rng(seed)), spec, []
     label = table["label"].fillna("").to_numpy(dtype=object)
     rng = np.random.default_rng(seed)
     if kind in DRAWN:
@@ -86,6 +101,30 @@ def _keep_in_train(split: Split, label: np.ndarray, drawn: Sequence[str]) -> lis
             counts[label[row]] += 1
             kept.append(str(label[row]))
     return sorted(kept)
+
+
+def _by_group(table: pd.DataFrame, column: str, drawn: Split, rng: np.random.Generator) -> Split:
+    """Whole groups, the largest first, each into the part that lacks most of the size it has in ``drawn``."""
+    if column not in table:
+        raise InputError(f"split: there is no column {column!r}. {nearest_hint(column, list(table.columns))}")
+    values = table[column].astype(str).str.strip()
+    empty = np.flatnonzero(values == "")
+    if len(empty):
+        name = table["id"].iloc[empty[0]]
+        raise InputError(f"split: column {column!r} is empty for cloud {name!r}, so that its group is not known.")
+    groups = [np.asarray(rows) for rows in table.groupby(values.to_numpy(), sort=True).indices.values()]
+    if len(groups) < len(drawn):
+        raise InputError(
+            f"split: column {column!r} has {len(groups)} values, too few groups for train, valid and test."
+        )
+    groups = sorted((groups[k] for k in rng.permutation(len(groups))), key=len, reverse=True)
+    split: Split = {name: [] for name in drawn}
+    for k, rows in enumerate(groups):
+        empty_parts = [name for name in split if not split[name]]
+        names = empty_parts if len(groups) - k <= len(empty_parts) else list(split)
+        most = max(names, key=lambda name: len(drawn[name]) - len(split[name]))
+        split[most].extend(int(row) for row in rows)
+    return {name: sorted(rows) for name, rows in split.items()}
 
 
 def _classes_in_turn(label: np.ndarray, rows: np.ndarray, rng: np.random.Generator) -> np.ndarray:

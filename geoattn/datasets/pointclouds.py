@@ -15,11 +15,11 @@ from geoattn.datasets.pointcloud_files import NUM_SAMPLES
 from geoattn.datasets.pointcloud_rows import label_names, noted, numbered_segments, size_note, table_of, usable
 from geoattn.datasets.pointcloud_samples import CloudFeaturizer, CloudSamples
 from geoattn.datasets.pointcloud_sets import CloudColumns, check_folders, list_clouds
-from geoattn.datasets.pointcloud_splits import split_clouds
+from geoattn.datasets.pointcloud_splits import column_of_split, split_clouds
 from geoattn.datasets.progress import track
 from geoattn.datasets.rejections import OnError, Rejections
 from geoattn.datasets.sampler import EpochOrder
-from geoattn.datasets.splits import Split, split_column
+from geoattn.datasets.splits import Split
 from geoattn.domains.pointclouds.records import Cloud
 from geoattn.errors import InputError, nearest_hint
 
@@ -43,8 +43,9 @@ class PointCloudData(lightning.LightningDataModule):
         id_column: tables: the column that names clouds; found likewise, else the file is the name.
         num_samples: points that are drawn, by area, of each mesh.
         min_points: a cloud with fewer points is a bad one.
-        split: given (folders named train and test, or a column split), random, column:NAME, column:NAME=VALUE,
-            file:PATH (ids) or kfold:K:I; given if the data have parts, else random. Classes are spread evenly.
+        split: given (folders named train and test, or a column split), random, group:NAME (what has one value in that
+            column, such as scans of one object, stays together), column:NAME, column:NAME=VALUE, file:PATH (ids) or
+            kfold:K:I; given if the data have parts, else random. Classes are spread evenly, but for groups.
         split_seed: seed of everything drawn for the split.
         val_fraction: share of the validation part.
         test_fraction: share of the test part.
@@ -107,7 +108,7 @@ class PointCloudData(lightning.LightningDataModule):
             if value < least:
                 raise InputError(f"--data.{name.replace('_', '-')}: got {value}, expected at least {least}.")
         self.file, self.task, self.on_error = file, task, on_error
-        required = [*filter(None, [split_column(split or "")])]
+        required = [*filter(None, [column_of_split(split or "")])]
         self.columns = CloudColumns(file_column, label_column, id_column, required)
         self.num_samples, self.min_points = num_samples, min_points
         self.split_spec, self.split_seed = split, split_seed

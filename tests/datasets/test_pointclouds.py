@@ -340,6 +340,34 @@ def test_classes_of_one_cloud_are_learned(folder, tmp_path, split):
     assert noted and all(note.startswith("Classes with too few clouds") and "rare" in note for note in noted)
 
 
+def test_groups_stay_together(folder, tmp_path):
+    table = pd.read_csv(folder / "clouds.csv").drop(columns="split")
+    table["file"] = [str(folder / name) for name in table["file"]]
+    for name, group in (("equal", np.arange(70) % 14), ("three", np.arange(70) % 3), ("two", np.arange(70) % 2)):
+        table[name] = [f"object {k}" for k in group]
+    table["gap"] = ["a", "b", "c", ""] + ["d"] * 66
+    table.to_csv(tmp_path / "a.csv", index=False)
+
+    def parts_of(column, **options):
+        data = data_of(tmp_path / "a.csv", split=f"group:{column}", **options)
+        assert sorted(row for part in data.split.values() for row in part) == list(range(70))
+        found = [{*data.table[column].iloc[rows]} for rows in data.split.values()]
+        assert sum(map(len, found)) == len(set.union(*found)) and data.split_spec == f"group:{column}"
+        return [len(part) for part in data.split.values()], found
+
+    sizes, found = parts_of("equal", val_fraction=0.15, test_fraction=0.2)
+    assert np.abs(np.array(sizes) - [46, 10, 14]).max() <= 5
+    assert found != parts_of("equal", val_fraction=0.15, test_fraction=0.2, split_seed=1)[1]
+    assert sorted(parts_of("three")[0]) == [23, 23, 24]
+    for column, said in (
+        ("two", "2 values, too few groups"),
+        ("gap", "empty for cloud 'chair"),
+        ("tow", "no column 'tow'"),
+    ):
+        with pytest.raises(InputError, match=said):
+            parts_of(column)
+
+
 def test_folds_share_nothing_and_cover_all(folder):
     tests = [data_of(folder, split=f"kfold:4:{k}").split["test"] for k in range(4)]
     assert sorted(row for test in tests for row in test) == list(range(70))
