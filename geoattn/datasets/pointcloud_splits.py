@@ -29,9 +29,9 @@ def split_clouds(
         spec: ``given`` (the folders or the column ``split``), ``group:NAME`` (rows with one value in that column, such
             as the scans of one object, come into one part), or what `split_rows` takes except scaffolds; None for
             ``given`` where the data have parts, else ``random``. Where single clouds are drawn (``random``,
-            ``kfold:K:I``, and a validation part that nothing names), each class is spread over them as evenly as its size allows, and
-            clouds of classes that train would lack change places with others of train (but for test folds, which
-            cover all clouds).
+            ``kfold:K:I``, and a validation part that nothing names), each class is spread over them as evenly as its
+            size allows, and clouds of classes that train would lack change places with others of train (but for test
+            folds, which cover all clouds).
         table: one row per cloud, with ``id``, ``label`` (missing where there is none), and what the split reads.
         seed: of everything drawn.
         val_fraction, test_fraction: as in `split_rows`.
