@@ -49,6 +49,8 @@ predict = predict_arrays
 def audit(options: dict[str, Any], out: str | None = None) -> pd.DataFrame:
     """Count what the parts of a split share, print it and, with ``out``, write it.
 
+    The same points are found, turned, moved, scaled or a little noisy; a surface scanned twice is not.
+
     Args:
         options: of `PointCloudData`: ``file``, ``split`` ...
         out: a .csv file for the counts; ``.examples.csv`` is put behind its name for copies.
@@ -126,7 +128,8 @@ def run(verb: str, arguments: list[str]) -> None:
 
 def _run_audit(arguments: list[str]) -> None:
     description = (
-        "Count what the parts of a split share: the same points, and the same surfaces turned or sampled anew."
+        "Count what the parts of a split share: the same points, turned, moved, scaled or a little noisy; "
+        "a surface scanned twice is not found."
     )
     parser = data_options("audit", description, "--data FOLDER|FILE [--split ...] [--out FILE.csv]")
     parser.add_argument("--out", type=str | None, help="a .csv file for the counts")
