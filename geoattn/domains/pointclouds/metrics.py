@@ -32,7 +32,8 @@ def evaluate_classes(
 
     Returns:
         Per metric ``value``, ``ci95`` and ``n``, as `geoattn.domains.metrics.evaluate` has them; ``n`` of
-        ``macro_accuracy`` is the number of classes.
+        ``macro_accuracy`` is the number of classes. Where all clouds are right, or all wrong, drawing them again says
+        nothing, and the interval of ``accuracy`` is Wilson's (1927) for a share.
 
     Example:
         >>> found = evaluate_classes([0, 0, 0, 1], [0, 0, 0, 0])
@@ -47,8 +48,11 @@ def evaluate_classes(
     accuracy = _weights(rng, num_bootstrap, len(y)) @ hit / len(y)
     classes = np.unique(y)
     macro = [_weights(rng, num_bootstrap, int((y == k).sum())) @ hit[y == k] / (y == k).sum() for k in classes]
+    share = _entry(accuracy, len(y))
+    if hit.min() == hit.max() and share["ci95"] is not None:
+        share["ci95"] = _wilson(float(hit[0]), len(y))
     return {
-        "accuracy": _entry(accuracy, len(y)),
+        "accuracy": share,
         "macro_accuracy": _entry(np.mean(macro, axis=0), len(classes)),
     }
 
@@ -227,6 +231,12 @@ def _entry(values: np.ndarray, count: int) -> Entry:
     again = values[1:][np.isfinite(values[1:])]
     interval = [float(bound) for bound in np.quantile(again, [0.025, 0.975])] if len(again) else None
     return {"value": float(values[0]), "ci95": interval, "n": count}
+
+
+def _wilson(share: float, count: int) -> list[float]:
+    """The 95 % interval of Wilson (1927) for a share of 0 or 1."""
+    reach = 1.959964**2 / (count + 1.959964**2)
+    return [max(0.0, share - reach), min(1.0, share + reach)]
 
 
 def _undefined(reason: str) -> Entry:

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from scipy.stats import binomtest
 from sklearn.metrics import (
     accuracy_score,
     adjusted_rand_score,
@@ -44,6 +45,15 @@ def test_intervals_are_those_of_a_share():
     share = np.mean(Y == P)
     half = 1.96 * np.sqrt(share * (1 - share) / 300)
     np.testing.assert_allclose([low, high], [share - half, share + half], atol=0.015)
+
+
+def test_intervals_where_all_clouds_are_right_or_wrong():
+    for hits, n in ((5, 5), (0, 5), (40, 40)):
+        found = evaluate_classes(np.zeros(n, int), np.full(n, int(hits == 0)))["accuracy"]
+        wilson = binomtest(hits, n).proportion_ci(method="wilson")
+        assert found["ci95"] == pytest.approx([wilson.low, wilson.high], abs=1e-6) and found["value"] == hits / n
+    low, high = evaluate_classes([0, 0, 0, 0, 1], [0, 0, 0, 1, 1])["accuracy"]["ci95"]
+    assert 0 < low < 0.8 < high <= 1
 
 
 def test_segments_agree_with_scikit_learn():
