@@ -2,6 +2,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from sklearn.cluster import KMeans
 
 from geoattn.domains.pointclouds.baselines import (
     KMeansSegments,
@@ -87,3 +88,20 @@ def test_k_means_cuts_better_than_nothing(aligned):
     assert cut > uncut + 0.1
     few = replace(aligned[0], points=aligned[0].points[:2], normals=None, segment=aligned[0].segment[:2])
     assert len(KMeansSegments().fit(train).predict([few])[0]) == 2
+
+
+def test_k_means_is_fitted_to_some_points_of_a_large_cloud(aligned, monkeypatch):
+    rows = []
+    fit = KMeans.fit
+    monkeypatch.setattr(KMeans, "fit", lambda self, x, *rest, **named: rows.append(len(x)) or fit(self, x))
+    cloud = aligned[0]
+    shaken = np.random.default_rng(0).normal(scale=1e-3, size=(5000, 3)).astype(np.float32)
+    points = np.resize(cloud.points, (5000, 3)) + shaken
+    large = replace(cloud, points=points, normals=None, segment=np.resize(cloud.segment, 5000))
+    baseline = KMeansSegments().fit(aligned[:70])
+    (found,) = baseline.predict([large])
+    assert rows == [2048] and len(found) == 5000
+    middles = np.stack([points[found == k].mean(axis=0) for k in np.unique(found)])
+    nearest = np.linalg.norm(points[:, None] - middles, axis=-1).argmin(axis=1)
+    assert np.mean(np.unique(found)[nearest] == found) > 0.97
+    np.testing.assert_array_equal(found, baseline.predict([large])[0])
