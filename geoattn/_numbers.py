@@ -56,6 +56,15 @@ _NAMES = {
 }
 
 
+def counted(number: int, what: str) -> str:
+    """A number with its noun, in the plural but for one.
+
+    >>> counted(1, "cloud"), counted(2000, "cloud")
+    ('1 cloud', '2,000 clouds')
+    """
+    return f"{number:,} {what}{'s' * (number != 1)}"
+
+
 def lower_is_better(metric: str) -> bool:
     """Whether a smaller value of this metric (a key of ``metrics.json``) is the better one."""
     return metric in _LOWER_IS_BETTER

@@ -149,7 +149,7 @@ def learning_curve(
     if values.min() > 0 and values.max() > 20 * values.min():
         axes.set_yscale("log")
     if best is not None:
-        axes.axvline(best, color=GREY, linewidth=1, linestyle=":", label=f"kept: {format_number(best)}")
+        axes.axvline(best, color=GREY, linewidth=1, linestyle=":", label=f"kept: {best:g}")
     _whole_numbers(axes, np.concatenate([columns["x"] for columns in drawn.values()]))
     axes.legend(loc="upper right", **_LEGEND)
     return figure

@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 import torch
 
-from geoattn._numbers import format_measure, metric_name
+from geoattn._numbers import counted, format_measure, metric_name
 from geoattn.datasets.pointclouds import PointCloudData
 from geoattn.domains.pointclouds.audit import audit
 from geoattn.domains.pointclouds.featurize import Featurizer
@@ -43,7 +43,7 @@ from geoattn.tasks._pointclouds_evaluate import (
 )
 from geoattn.tasks._pointclouds_features import FeatureOptions, read_clouds
 from geoattn.tasks._pointclouds_module import PointCloudModule, check_options
-from geoattn.tasks._pointclouds_report import Findings, robustness, write_fit_report
+from geoattn.tasks._pointclouds_report import Findings, overlap_warnings, robustness, write_fit_report
 from geoattn.tasks._pointclouds_symmetry import measure_batch, measure_rotation
 from geoattn.tasks._run import RunFolder, command_line, say
 from geoattn.tasks._training import make_trainer
@@ -146,7 +146,8 @@ def fit_config(options: Mapping[str, Any], command: str) -> Run:
         refuse_other_data(folder, split, "clouds")
     write_beginning(folder, config, split, data.rejected, command)
     sizes = ", ".join(f"{len(rows)} {part}" for part, rows in data.split.items())
-    say(f"{len(data.clouds)} clouds: {sizes}; {len(data.rejected)} rejected. Run folder: {folder.path}", quiet=quiet)
+    sizes = f"{counted(len(data.clouds), 'cloud')}: {sizes}; {len(data.rejected)} rejected"
+    say(f"{sizes}. Run folder: {folder.path}", quiet=quiet)
     trained = train_members(
         folder,
         config,
@@ -198,6 +199,8 @@ def _finish(
     folder.write_table("metrics.csv", trained.history)
     folder.write_json("metrics.json", metrics)
     overlap = audit(data.clouds, data.split)
+    for text in overlap_warnings(overlap, data.task):
+        say(f"Warning: {text}", quiet=quiet)
     findings = Findings(
         clouds=clouds["test"],
         answers=answers["test"],

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 CLOUDS_DRAWN = 10
 WORST_DRAWN = 8
+ATTENTION = 2.0
+"""What a point gives in all from which it has the darkest colour; the mean over a cloud is 1."""
 ERROR = 45.0
 """Degrees from which a wrong normal has the darkest colour."""
 
@@ -65,12 +67,14 @@ def _attention(findings: Findings, rows: Sequence[int]) -> tuple[list[str], str]
         batch = findings.featurizer.batch([findings.clouds[row]])
         weights = attention_of_points(model, batch)
         drawn = weights is not None
-        colours = ["#0072B2"] * len(batch.pyramid.pos) if weights is None else shaded(weights.numpy())
+        colours = ["#0072B2"] * len(batch.pyramid.pos) if weights is None else shaded(weights.numpy(), high=ATTENTION)
         pictures.append(draw_cloud(batch.pyramid.pos.numpy(), colours, up=up))
     member = " of the first member" if isinstance(findings.model, Ensemble) else ""
     text = (
         "The points that the model reads. The darker, the more of the surroundings of a point enters the others in the "
-        f"attention among the centres of the last level{member}. It shows what the network compares, and not why it "
+        f"attention among the centres of the last level{member}: the palest colour is 0, the darkest {ATTENTION:g} "
+        "and more, and the one in the middle is 1, the mean of every cloud. Where all points have the same colour, all "
+        "enter alike. It shows what the network compares, and not why it "
         "decides."
     )
     return pictures, text if drawn else "The points that the model reads."

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from geoattn._numbers import counted
 from geoattn.datasets.pointcloud_chunks import Chunk, read_chunks
 from geoattn.datasets.pointcloud_files import checked
 from geoattn.datasets.pointcloud_output import CloudFormat, file_names, point_table, write_points
@@ -101,7 +102,7 @@ def predict_file(
     parts = Parts(target, _identity(loaded, data, entries, options | {"id_column": id_column}))
     done = parts.begin()
     if done:
-        say(f"Going on after {done} chunks of {chunk_size} that are done.", quiet=quiet)
+        say(f"Going on after what is done: {counted(done, 'chunk')} of {chunk_size}.", quiet=quiet)
     featurizer = Featurizer(loaded.preprocess)
     chunks = read_chunks(data, loaded.preprocess, chunk_size=chunk_size, skip=done, columns=columns, on_error=on_error)
     predicted, rejected = 0, list[pd.DataFrame]()
@@ -133,7 +134,8 @@ def predict_file(
         say(text, quiet=quiet)
     number = sum(map(len, rejected))
     note = f", {number} rejected" if number else ""
-    say(f"{predicted} clouds predicted{note}{f', {done} chunks before' if done else ''}: {out}", quiet=quiet)
+    before = f", {counted(done, 'chunk')} before" if done else ""
+    say(f"{counted(predicted, 'cloud')} predicted{note}{before}: {out}", quiet=quiet)
 
 
 def predict_arrays(

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from torch import nn
 
-from geoattn._numbers import lower_is_better, metric_name
+from geoattn._numbers import counted, lower_is_better, metric_name
 from geoattn.domains.pointclouds.audit import audit_rows
 from geoattn.domains.pointclouds.featurize import Featurizer
 from geoattn.domains.pointclouds.metrics import confusion
@@ -27,7 +27,7 @@ from geoattn.report import (
     symmetry_section,
     write_report,
 )
-from geoattn.report.figures import learning_curve
+from geoattn.report.lines import line_figure
 from geoattn.report.matrices import confusion_figure
 from geoattn.tasks._model import SYMMETRY_TOLERANCE, Symmetry
 from geoattn.tasks._pointclouds_evaluate import (
@@ -89,6 +89,34 @@ def robustness(predictors: Mapping[str, Predictor], clouds: Sequence[Cloud], pre
     return curve
 
 
+def overlap_warnings(overlap: Mapping[str, Any], task: str) -> list[str]:
+    """Sentences about what makes the numbers of the test part look better, or the labels doubtful.
+
+    Args:
+        overlap: of `geoattn.domains.pointclouds.audit.audit`.
+        task: of the data; labels of clouds count where they are what is learned.
+    """
+    pair, found = overlap["pairs"]["train/test"], []
+    same, near = pair["identical"], pair.get("near_copy", 0) - pair["identical"]
+    if same:
+        have = "has" if same == 1 else "have"
+        found.append(f"{counted(same, 'cloud')} of the test part {have} the same points as one of the training part.")
+    if near > 0:
+        is_copy = "is a near copy" if near == 1 else "are near copies"
+        found.append(
+            f"{counted(near, 'cloud')} of the test part {is_copy} of one of the training part: turned, moved, scaled "
+            "or a little noisy. On such clouds the model looks better than it is."
+        )
+    other = pair.get("other_class", 0) if task == "classification" else 0
+    if other:
+        have = "has" if other == 1 else "have"
+        found.append(f"{counted(other, 'cloud')} of the test part {have} a copy of another class in the training part.")
+    if overlap["contradictory"] and task == "classification":
+        stand = "stands" if overlap["contradictory"] == 1 else "stand"
+        found.append(f"{counted(overlap['contradictory'], 'cloud')} {stand} in the data with several classes.")
+    return found
+
+
 def write_fit_report(
     folder: RunFolder,
     findings: Findings,
@@ -110,7 +138,7 @@ def write_fit_report(
         *_confusion(findings),
         *picture_sections(findings),
         training_section(history, best_epochs, seconds, ylabel="loss", keep=config["model"]["keep"]),
-        _data(overlap, rejected, notes),
+        _data(overlap, findings.preprocess["task"], rejected, notes),
         *_symmetry(findings),
         reproduce_section(command, config),
     ]
@@ -140,7 +168,7 @@ def _write(folder: RunFolder, findings: Findings, title: str, sections: Sequence
         folder.path / "report.html",
         title,
         sections,
-        summary=f"Measured on {len(findings.clouds):,} clouds {which}",
+        summary=f"Measured on {counted(len(findings.clouds), 'cloud')} {which}",
         headline={f"{metric_name(name)}, {pose}": findings.metrics[split][name] for split, pose in shown.items()},
     )
 
@@ -151,7 +179,8 @@ def _result(findings: Findings) -> Section:
     if findings.metrics.get("baselines", {}).get("test") and "test" in findings.metrics:
         beaten = beaten_by(_comparable(findings.metrics, headline), headline)
         if beaten:
-            blocks.append(WarningBox(f"By {metric_name(headline)}, {beaten} does at least as well as this model."))
+            do = "do" if ", " in beaten else "does"
+            blocks.append(WarningBox(f"By {metric_name(headline)}, {beaten} {do} at least as well as this model."))
     for split in ("test", "valid"):
         if split in findings.metrics:
             blocks.append(metrics_table(findings.metrics, split, model="this model"))
@@ -187,10 +216,11 @@ def protocol_table(metrics: Mapping[str, Any], headline: str) -> Table:
 
 def _robustness(findings: Findings) -> Section:
     headline = HEADLINE[findings.preprocess["task"]]
-    curves = {name.replace("_", " "): (np.array(ANGLES), np.array(values)) for name, values in findings.curve.items()}
-    figure = learning_curve(curves, xlabel="turned by (degrees)", ylabel=metric_name(headline))
-    number = min(len(findings.clouds), CURVE_CLOUDS)
-    text = f"Each of {number} test clouds turned by so much about a random axis of its own."
+    lines = {name.replace("_", " "): values for name, values in findings.curve.items()}
+    top = None if lower_is_better(headline) else 1.0
+    figure = line_figure(lines, ANGLES, xlabel="turned by (degrees)", ylabel=metric_name(headline), top=top)
+    number = counted(min(len(findings.clouds), CURVE_CLOUDS), "test cloud")
+    text = f"{number}, each turned by so much about a random axis of its own."
     return Section("Turned clouds", [Plot(figure, text)])
 
 
@@ -202,12 +232,10 @@ def _confusion(findings: Findings) -> list[Section]:
     return [Section("Confusion", [Plot(confusion_figure(counts), "Clouds of the test part, as given.")])]
 
 
-def _data(overlap: Mapping[str, Any], rejected: pd.DataFrame, notes: Sequence[str]) -> Section:
+def _data(overlap: Mapping[str, Any], task: str, rejected: pd.DataFrame, notes: Sequence[str]) -> Section:
     repeats = {"clouds that repeat an earlier cloud": overlap["duplicates"], "in no part": overlap["left_out"]}
     blocks: list[Block] = [KeyValues({**overlap["sizes"], **repeats}), overlap_table(audit_rows(overlap), "clouds")]
-    if overlap["pairs"]["train/test"]["identical"]:
-        count = overlap["pairs"]["train/test"]["identical"]
-        blocks.append(WarningBox(f"{count} clouds of the test part have the same points as one of the training part."))
+    blocks += [WarningBox(text) for text in overlap_warnings(overlap, task)]
     return Section("Data", [*blocks, *rejected_blocks(rejected), *(Text(note) for note in notes)])
 
 

@@ -87,7 +87,7 @@ def test_file(
     known = loaded.split.get("keys", {})
     chosen = list(range(len(file.keys))) if rows == "all" else rows_of_test_part(file.keys, known, data, "cloud")
     clouds, featurizer = [file.clouds[row] for row in chosen], Featurizer(loaded.preprocess)
-    notes = [overlap_text(file.keys, known, "clouds"), *file.notes, *unit_notes(clouds, loaded.preprocess)]
+    notes = [overlap_text(file.keys, known, "clouds", rows=rows), *file.notes, *unit_notes(clouds, loaded.preprocess)]
     for note in notes:
         say(note, quiet=quiet)
     predict = partial(predict_clouds, loaded.model, featurizer=featurizer, device=device)

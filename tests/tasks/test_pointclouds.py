@@ -18,6 +18,7 @@ from geoattn.domains.pointclouds.featurize import Featurizer
 from geoattn.domains.pointclouds.rotations import random_rotation
 from geoattn.errors import InputError
 from geoattn.hub import from_pretrained
+from geoattn.report.lines import line_figure
 from geoattn.tasks import _pointclouds_fit, _pointclouds_report, pointclouds
 from geoattn.tasks._parser import expand_arguments, merged, recipe_names, recipe_path
 from geoattn.tasks._pointclouds_evaluate import predict_clouds
@@ -120,8 +121,34 @@ class TestFit:
         ):
             assert f">{heading}</h2>" in text, heading
         assert "symmetry is broken" not in text and "<script" not in text
+        assert "1, the mean of every cloud" in text
         assert "turned at random" in text and "in the attention among the centres" in text
         assert "Knows the classes of its training part" in (trained.folder / "model" / "README.md").read_text()
+
+    def test_lines_over_angles(self):
+        figure = line_figure({"a": [0.01, 1.0], "b": [1, 1]}, [0, 180], xlabel="degrees", ylabel="accuracy", top=1)
+        (axes,) = figure.axes
+        assert axes.get_yscale() == "linear" and axes.get_ylim() == (0, 1) and list(axes.get_xticks()) == [0, 180]
+        assert axes.get_legend() is None and [text.get_text() for text in figure.legends[0].get_texts()] == ["a", "b"]
+
+    def test_copies_and_doubtful_labels_are_warned_of(self):
+        pair = {"identical": 1, "near_copy": 3, "other_class": 1}
+        overlap = {"pairs": {"train/test": pair}, "contradictory": 2}
+        found = _pointclouds_report.overlap_warnings(overlap, "classification")
+        assert [text.split(" of the")[0] for text in found[:3]] == ["1 cloud", "2 clouds", "1 cloud"]
+        assert "2 clouds stand in the data with several classes" in found[3]
+        assert len(_pointclouds_report.overlap_warnings(overlap, "normals")) == 2
+        none = {"pairs": {"train/test": {"identical": 0}}, "contradictory": 0}
+        assert not _pointclouds_report.overlap_warnings(none, "classification")
+
+    def test_even_attention_has_one_colour_in_the_middle(self):
+        from geoattn.domains.pointclouds.pictures import shaded
+        from geoattn.tasks._pointclouds_pictures import ATTENTION
+
+        values = np.array([0.0, 1.0, 1 + 1e-6, ATTENTION])
+        low, middle, almost, high = ([int(c[k : k + 2], 16) for k in (1, 3, 5)] for c in shaded(values, high=ATTENTION))
+        assert np.abs(np.subtract(middle, almost)).max() <= 1
+        assert np.allclose(middle, np.add(low, high) / 2, atol=1)
 
     def test_a_stopped_run_goes_on_to_the_same_weights(self, trained, table, tmp_path, monkeypatch):
         from geoattn.tasks import _training
@@ -402,7 +429,9 @@ class TestTest:
         metrics = pointclouds.test(str(trained.folder), str(table), str(tmp_path / "t"), rows="test", device="cpu")
         assert metrics["test"] == trained.metrics["test"] and metrics["baselines"] == trained.metrics["baselines"]
         seen = NUM_CLOUDS - NUM_TEST - trained.metrics["valid"]["accuracy"]["n"]
-        assert f"{seen} of {NUM_CLOUDS} clouds of the file are in the model's training part" in capsys.readouterr().err
+        said = capsys.readouterr().err
+        assert f"{seen} of {NUM_CLOUDS} clouds of the file are in the model's training part" in said
+        assert "see --rows test" not in said
         assert (tmp_path / "t" / "report.html").is_file()
 
     def test_one_protocol(self, trained, table, capsys):
