@@ -175,7 +175,9 @@ def test_the_learning_curve_takes_a_logarithm_when_it_helps():
     assert figures.learning_curve({"a": ([1, 2], [100.0, 1.0])}).axes[0].get_yscale() == "log"
     assert figures.learning_curve({"a": ([1, 2], [2.0, 1.0])}).axes[0].get_yscale() == "linear"
     assert figures.learning_curve({"a": ([1, 2], [100.0, -1.0])}).axes[0].get_yscale() == "linear"
-    words = texts(figures.learning_curve({"train": ([0, 1], [2, 1]), "valid": ([0], [NAN])}, ylabel="MAE (eV)", best=1.0))
+    words = texts(
+        figures.learning_curve({"train": ([0, 1], [2, 1]), "valid": ([0], [NAN])}, ylabel="MAE (eV)", best=1.0)
+    )
     assert "train" in words and "valid" not in words and "MAE (eV)" in words and "kept: 1" in words
 
 
