@@ -6,6 +6,7 @@ import pytest
 from geoattn.domains.pointclouds.audit import NEAR_CHAMFER, audit, audit_rows, chamfer_ratio, fingerprint
 from geoattn.domains.pointclouds.demo import demo_clouds
 from geoattn.domains.pointclouds.rotations import random_rotation, rotated
+from geoattn.tasks.pointclouds import run
 
 RNG = np.random.default_rng(0)
 
@@ -74,3 +75,17 @@ def test_points_that_coincide():
     report = audit([same, replace(same, id="b"), cloud], {"train": [0], "valid": [2], "test": [1]})
     assert report["pairs"]["train/test"]["identical"] == 1
     assert chamfer_ratio(same, same) == 0 and chamfer_ratio(same, cloud) > 1
+
+
+def test_a_surface_scanned_twice_is_not_found_and_the_help_says_so(capsys):
+    rng = np.random.default_rng(5)
+    scans = []
+    for _ in range(2):
+        points = rng.normal(size=(400, 3))
+        points *= [1, 2, 3] / np.linalg.norm(points, axis=1, keepdims=True)
+        scans.append(replace(demo_clouds(1, 32)[0], points=points.astype(np.float32), normals=None, segment=None))
+    report = audit(scans, {"train": [0], "valid": [], "test": [1]})
+    assert report["pairs"]["train/test"] == {"identical": 0, "near_copy": 0, "other_class": 0}
+    with pytest.raises(SystemExit):
+        run("audit", ["--help"])
+    assert "a surface scanned twice is not found" in " ".join(capsys.readouterr().out.split())
