@@ -28,6 +28,11 @@ class VoxelGrid:
         cells: ``[V, D]`` int64, ``floor((x - origin) / size)`` of each cell.
         ptr: ``[B+1]`` int64, where each graph begins in ``cells``, and V.
         first: ``[V]`` int64, the point of lowest index in each cell.
+
+    Example:
+        >>> grid = voxel_grid(torch.tensor([[0.1], [2.5], [0.9]]), 1.0)
+        >>> grid.cells.flatten().tolist(), grid.cell_of_point.tolist(), grid.first.tolist()
+        ([0, 2], [0, 1, 0], [0, 1])
     """
 
     cell_of_point: Tensor
