@@ -137,12 +137,15 @@ def test_permutation_rotation_and_translation_without_ties(implementation):
 
 def test_threads_autocast_and_repetition_change_nothing():
     x, ptr = torch.rand(8000, 3), torch.tensor([0, 3000, 3100, 8000])
-    expected = farthest_points(x, 500, ptr=ptr)
-    for threads in (1, 2, 2):
-        torch.set_num_threads(threads)
-        with torch.autocast("cpu", dtype=torch.bfloat16):
-            found = farthest_points(x.requires_grad_(), 500, ptr=ptr)
-        assert torch.equal(found[0], expected[0]) and torch.equal(found[1], expected[1])
+    expected, before = farthest_points(x, 500, ptr=ptr), torch.get_num_threads()
+    try:
+        for threads in (1, 2, 2):
+            torch.set_num_threads(threads)
+            with torch.autocast("cpu", dtype=torch.bfloat16):
+                found = farthest_points(x.requires_grad_(), 500, ptr=ptr)
+            assert torch.equal(found[0], expected[0]) and torch.equal(found[1], expected[1])
+    finally:
+        torch.set_num_threads(before)
 
 
 # the registered operation
