@@ -17,7 +17,7 @@ from geoattn.datasets.pointcloud_samples import CloudFeaturizer, CloudSamples
 from geoattn.datasets.pointcloud_sets import CloudColumns, check_folders, list_clouds
 from geoattn.datasets.pointcloud_splits import column_of_split, split_clouds
 from geoattn.datasets.progress import track
-from geoattn.datasets.rejections import OnError, Rejections
+from geoattn.datasets.rejections import OnError, Rejections, none_left
 from geoattn.datasets.sampler import EpochOrder
 from geoattn.datasets.splits import Split
 from geoattn.domains.pointclouds.records import Cloud
@@ -130,7 +130,7 @@ class PointCloudData(lightning.LightningDataModule):
         kept = usable(stream, found.entries, self.task, self.min_points, rejections)
         self.rejected = rejections.table()
         if not kept.clouds:
-            raise InputError(f"{self.file}: no usable cloud; {len(self.rejected)} were rejected.")
+            raise none_left(self.file, "cloud", self.rejected)
         self.class_names = found.class_names or label_names(kept.clouds)
         clouds, self.segment_names = numbered_segments(kept.clouds, found.segment_names)
         entries = [found.entries[row] for row in kept.rows]

@@ -37,6 +37,7 @@ from geoattn.domains.pointclouds.normals import oriented_normals
 from geoattn.domains.pointclouds.records import Cloud
 from geoattn.domains.pointclouds.rotations import Rotations, random_rotation, rotated
 from geoattn.errors import InputError
+from geoattn.kernels import knn
 
 TASK = "pointclouds"
 HEADLINE = {"classification": "accuracy", "segmentation": "accuracy", "normals": "angle"}
@@ -108,8 +109,8 @@ def predict_clouds(
                 found.spread.extend([] if spread is None else spread.cpu().numpy())
                 continue
             spreads = [] if spread is None else _per_cloud(spread, samples)
-            for k, (cloud, sample) in enumerate(zip(part, samples, strict=True)):
-                values = _per_cloud(probability, samples)[k]
+            by_cloud = zip(part, samples, _per_cloud(probability, samples), strict=True)
+            for k, (cloud, sample, values) in enumerate(by_cloud):
                 classes, rows = values.argmax(1), nearest_sampled(cloud, sample)
                 found.points.append(classes[rows])
                 found.probability.append(values.max(1)[rows])
@@ -120,10 +121,9 @@ def predict_clouds(
 
 def nearest_sampled(cloud: Cloud, sample: CloudSample) -> np.ndarray:
     """``[N]`` for each point of a cloud the place of the nearest among those that were sampled."""
-    from scipy.spatial import cKDTree
-
     assert sample.rows is not None
-    return cKDTree(cloud.points[sample.rows]).query(cloud.points)[1]
+    points = torch.from_numpy(np.ascontiguousarray(cloud.points))
+    return knn(points[torch.from_numpy(sample.rows)], points, 1)[0][:, 0].numpy()
 
 
 def _per_cloud(values: torch.Tensor, samples: Sequence[CloudSample]) -> list[np.ndarray]:

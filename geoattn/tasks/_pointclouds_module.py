@@ -181,8 +181,8 @@ def class_weights(data: PointCloudData, num_classes: int, balance: bool) -> Tens
         return torch.ones(num_classes)
     counts = np.zeros(num_classes)
     for cloud in data.part("train"):
-        known = [cloud.label] if data.task == "classification" else cloud.segment
-        counts += np.bincount([k for k in np.asarray(known) if k >= 0], minlength=num_classes)
+        known = np.asarray([cloud.label] if data.task == "classification" else cloud.segment)
+        counts += np.bincount(known[known >= 0], minlength=num_classes)
     there = counts > 0
     weight = np.where(there, counts.sum() / (there.sum() * np.maximum(counts, 1)), 0.0)
     return torch.from_numpy(weight).float()
