@@ -1,0 +1,109 @@
+"""A scene seen by several cameras, after its reader checked it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from geoattn.domains.records import RecordError
+
+ORTHOGONAL = 1e-3
+"""Largest entry of ``R^T R - 1`` that is still taken for rounding in a text file."""
+
+
+@dataclass(frozen=True, eq=False)
+class Scene:
+    """Images of one scene and the cameras that took them.
+
+    Images stay uint8: a quarter of the memory of float32, and files hold no more.
+
+    Attributes:
+        id: its name.
+        images: ``[V, H, W, 3]`` uint8 RGB.
+        extrinsics: ``[V, 4, 4]`` float64, world -> camera; camera axes as OpenCV has them (x right, y down, z forward).
+        intrinsics: ``[V, 3, 3]`` float64 in pixels of ``images``; the centre of the first pixel is (0.5, 0.5).
+        views: V names, one per image.
+        file: where it stands.
+        scale: lengths of the file are ``scale`` times the lengths here.
+    """
+
+    id: str
+    images: np.ndarray
+    extrinsics: np.ndarray
+    intrinsics: np.ndarray
+    views: list[str]
+    file: str
+    scale: float = 1.0
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the images."""
+        return self.images.shape[1], self.images.shape[2]
+
+    def take(self, rows: list[int]) -> Scene:
+        """The scene with these views alone, in this order."""
+        return replace(
+            self,
+            images=self.images[rows],
+            extrinsics=self.extrinsics[rows],
+            intrinsics=self.intrinsics[rows],
+            views=[self.views[row] for row in rows],
+        )
+
+
+def check_scene(scene: Scene) -> None:
+    """Refuse a scene whose cameras cannot have taken its images.
+
+    Raises:
+        RecordError: images and poses differ in number, a view has two images, values are not numbers, a rotation is not
+            orthogonal or mirrors, a focal length is not positive, a principal point lies outside its image. The message
+            names the view.
+    """
+    num, (height, width) = len(scene), scene.size
+    if num == 0:
+        raise RecordError("images", 0, "the scene has no view")
+    for name, values, shape in (("extrinsics", scene.extrinsics, (4, 4)), ("intrinsics", scene.intrinsics, (3, 3))):
+        if values.shape != (num, *shape):
+            expected = f"the {num} images need shape {(num, *shape)}"
+            raise RecordError(name, f"shape {values.shape}", expected, "Give one per image.")
+    repeated = next((view for view in scene.views if scene.views.count(view) > 1), None)
+    if repeated is not None:
+        raise RecordError("views", repeated, "two images of the scene have this name")
+    if len(scene.views) != num:
+        raise RecordError("views", len(scene.views), f"expected {num} names, one for each image")
+    for view, pose, camera in zip(scene.views, scene.extrinsics, scene.intrinsics, strict=True):
+        _check_pose(view, pose)
+        _check_intrinsics(view, camera, height, width)
+
+
+def _check_pose(view: str, pose: np.ndarray) -> None:
+    if not np.isfinite(pose).all():
+        raise RecordError(f"pose of {view}", pose.tolist(), "it holds values that are not numbers")
+    if not np.allclose(pose[3], [0, 0, 0, 1], atol=1e-6):
+        raise RecordError(f"pose of {view}", pose[3].tolist(), "its last row is not 0 0 0 1", "Is it transposed?")
+    rotation = pose[:3, :3]
+    error = np.abs(rotation.T @ rotation - np.eye(3)).max()
+    if error > ORTHOGONAL:
+        hint = "Poses are a rotation and a translation, without scale or shear."
+        raise RecordError(f"pose of {view}", f"{error:.2g} off", "its rotation is not orthogonal", hint)
+    if np.linalg.det(rotation) < 0:
+        hint = "An axis is turned round; cameras of OpenGL flip two axes, y and z, never one."
+        raise RecordError(f"pose of {view}", "determinant -1", "its rotation mirrors", hint)
+
+
+def _check_intrinsics(view: str, camera: np.ndarray, height: int, width: int) -> None:
+    name = f"intrinsics of {view}"
+    if not np.isfinite(camera).all():
+        raise RecordError(name, camera.tolist(), "they hold values that are not numbers")
+    if not (camera[0, 0] > 0 and camera[1, 1] > 0):
+        raise RecordError(name, f"focal lengths {camera[0, 0]:g}, {camera[1, 1]:g}", "they must be above 0")
+    if not (0 <= camera[0, 2] <= width and 0 <= camera[1, 2] <= height):
+        where = f"principal point ({camera[0, 2]:g}, {camera[1, 2]:g})"
+        hint = "Do the intrinsics belong to images of another size?"
+        raise RecordError(name, where, f"it lies outside the image of {width} x {height} pixels", hint)
+    if np.abs(np.delete(camera.ravel(), [0, 2, 4, 5]) - [0, 0, 0, 0, 1]).max() > 1e-6:
+        raise RecordError(name, camera.tolist(), "expected [[fx, 0, cx], [0, fy, cy], [0, 0, 1]]")
