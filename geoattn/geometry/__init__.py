@@ -1,5 +1,19 @@
 """Geometry: mathematics of edges, directions and rotations, without parameters."""
 
+from geoattn.geometry.cameras import (
+    check_poses,
+    from_colmap,
+    from_opengl,
+    invert_pose,
+    pixel_centres,
+    pixel_rays,
+    pluecker,
+    project,
+    relative_poses,
+    scale_intrinsics,
+    to_colmap,
+    to_opengl,
+)
 from geoattn.geometry.edge_basis import EdgeBasis
 from geoattn.geometry.edge_frame import EdgeFrame
 from geoattn.geometry.frames import Frames, pca_frames
@@ -15,12 +29,24 @@ __all__ = [
     "Frames",
     "MatrixGroup",
     "PackedLayout",
+    "check_poses",
+    "from_colmap",
+    "from_opengl",
+    "invert_pose",
     "natural_irreps",
     "orthonormalize",
     "pca_frames",
+    "pixel_centres",
+    "pixel_rays",
+    "pluecker",
+    "project",
+    "relative_poses",
     "rotation_to_y",
+    "scale_intrinsics",
     "spherical_harmonics",
+    "to_colmap",
     "to_degrees",
+    "to_opengl",
     "to_packed",
     "wigner_d",
 ]
