@@ -1,8 +1,8 @@
 """Cameras: checks of poses, conversions between conventions, rays through pixels and projection of points.
 
-A camera is ``extrinsics`` ``[4, 4]``, which takes world to camera coordinates ``x_camera = E x_world``, with the axes of
-OpenCV (x right, y down, z forward), and ``intrinsics`` ``[3, 3]`` in pixels, whose pixel (row 0, column 0) has its centre
-at (u, v) = (0.5, 0.5). Everything else is converted at the boundary, by the functions here.
+A camera is ``extrinsics`` ``[4, 4]``, which takes world to camera coordinates, ``x_camera = E x_world``, with the axes
+of OpenCV (x right, y down, z forward), and ``intrinsics`` ``[3, 3]`` in pixels, whose pixel (row 0, column 0) has its
+centre at (u, v) = (0.5, 0.5). Everything else is converted at the boundary, by the functions here.
 """
 
 from __future__ import annotations
@@ -84,8 +84,8 @@ def _pose(rotation: Tensor, translation: Tensor) -> Tensor:
 def from_opengl(camera_to_world: Tensor) -> Tensor:
     """Extrinsics of poses camera -> world with OpenGL's camera axes (x right, y up, z backward).
 
-    These are the ``transform_matrix`` of NeRF's files, and ``matrix_world`` of a camera in Blender. The world stays as it
-    is (Blender's z points up).
+    These are the ``transform_matrix`` of NeRF's files, and ``matrix_world`` of a camera in Blender. The world stays as
+    it is (Blender's z points up).
 
     Raises:
         ShapeError: as `check_poses`.
