@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -44,40 +45,59 @@ class Scene:
         """Height and width of the images."""
         return self.images.shape[1], self.images.shape[2]
 
-    def take(self, rows: list[int]) -> Scene:
+    def take(self, rows: Sequence[int]) -> Scene:
         """The scene with these views alone, in this order."""
         return replace(
             self,
-            images=self.images[rows],
-            extrinsics=self.extrinsics[rows],
-            intrinsics=self.intrinsics[rows],
+            images=self.images[list(rows)],
+            extrinsics=self.extrinsics[list(rows)],
+            intrinsics=self.intrinsics[list(rows)],
             views=[self.views[row] for row in rows],
         )
 
 
 def check_scene(scene: Scene) -> None:
-    """Refuse a scene whose cameras cannot have taken its images.
+    """Refuse a scene whose cameras cannot have taken its images; see `check_cameras`.
 
     Raises:
-        RecordError: images and poses differ in number, a view has two images, values are not numbers, a rotation is not
-            orthogonal or mirrors, a focal length is not positive, a principal point lies outside its image. The message
-            names the view.
+        RecordError: for images of another shape, and as `check_cameras`.
     """
-    num, (height, width) = len(scene), scene.size
+    if scene.images.ndim != 4 or scene.images.shape[3] != 3 or scene.images.dtype != np.uint8:
+        raise RecordError("images", f"{scene.images.dtype} {scene.images.shape}", "expected uint8 [V, H, W, 3]")
+    check_cameras(scene.views, scene.extrinsics, scene.intrinsics, [scene.size] * len(scene))
+
+
+def check_cameras(
+    views: Sequence[str], extrinsics: np.ndarray, intrinsics: np.ndarray, sizes: Sequence[tuple[int, int]]
+) -> None:
+    """Refuse cameras that cannot have taken images of these sizes.
+
+    Args:
+        views: V names.
+        extrinsics: ``[V, 4, 4]`` world -> camera.
+        intrinsics: ``[V, 3, 3]`` in pixels.
+        sizes: V heights and widths in pixels, one per image.
+
+    Raises:
+        RecordError: images and cameras differ in number, two views have one name, values are not numbers, a rotation is
+            not orthogonal or mirrors, a focal length is not positive, a principal point lies outside its image. The
+            message names the view.
+    """
+    num = len(sizes)
     if num == 0:
         raise RecordError("images", 0, "the scene has no view")
-    for name, values, shape in (("extrinsics", scene.extrinsics, (4, 4)), ("intrinsics", scene.intrinsics, (3, 3))):
+    for name, values, shape in (("extrinsics", extrinsics, (4, 4)), ("intrinsics", intrinsics, (3, 3))):
         if values.shape != (num, *shape):
-            expected = f"the {num} images need shape {(num, *shape)}"
+            expected = f"{num} images need shape {(num, *shape)}"
             raise RecordError(name, f"shape {values.shape}", expected, "Give one per image.")
-    repeated = next((view for view in scene.views if scene.views.count(view) > 1), None)
-    if repeated is not None:
+    if len(views) != num:
+        raise RecordError("views", len(views), f"expected {num} names, one for each image")
+    if len(set(views)) < num:
+        repeated = next(view for k, view in enumerate(views) if view in views[:k])
         raise RecordError("views", repeated, "two images of the scene have this name")
-    if len(scene.views) != num:
-        raise RecordError("views", len(scene.views), f"expected {num} names, one for each image")
-    for view, pose, camera in zip(scene.views, scene.extrinsics, scene.intrinsics, strict=True):
+    for view, pose, camera, size in zip(views, extrinsics, intrinsics, sizes, strict=True):
         _check_pose(view, pose)
-        _check_intrinsics(view, camera, height, width)
+        _check_intrinsics(view, camera, *size)
 
 
 def _check_pose(view: str, pose: np.ndarray) -> None:
