@@ -21,6 +21,17 @@ from geoattn.geometry.harmonics import spherical_harmonics
 from geoattn.geometry.irreps import PackedLayout, natural_irreps, to_degrees, to_packed
 from geoattn.geometry.matrix_groups import MatrixGroup
 from geoattn.geometry.orthonormalize import orthonormalize
+from geoattn.geometry.sphere import (
+    SpherePoints,
+    cubed_sphere,
+    geodesic_neighborhood,
+    healpix,
+    lat_lon_grid,
+    lat_lon_points,
+    latitudes,
+    scattered,
+    window_neighborhood,
+)
 from geoattn.geometry.wigner import rotation_to_y, wigner_d
 
 __all__ = [
@@ -29,6 +40,13 @@ __all__ = [
     "Frames",
     "MatrixGroup",
     "PackedLayout",
+    "SpherePoints",
+    "cubed_sphere",
+    "geodesic_neighborhood",
+    "healpix",
+    "lat_lon_grid",
+    "lat_lon_points",
+    "latitudes",
     "check_poses",
     "from_colmap",
     "from_opengl",
@@ -42,6 +60,7 @@ __all__ = [
     "project",
     "relative_poses",
     "rotation_to_y",
+    "scattered",
     "scale_intrinsics",
     "spherical_harmonics",
     "to_colmap",
@@ -49,4 +68,5 @@ __all__ = [
     "to_opengl",
     "to_packed",
     "wigner_d",
+    "window_neighborhood",
 ]
