@@ -1,5 +1,6 @@
 """Geometry: mathematics of edges, directions and rotations, without parameters."""
 
+from geoattn.geometry.block_rep import BlockRep, projection_matrices
 from geoattn.geometry.cameras import (
     check_poses,
     from_colmap,
@@ -35,6 +36,7 @@ from geoattn.geometry.sphere import (
 from geoattn.geometry.wigner import rotation_to_y, wigner_d
 
 __all__ = [
+    "BlockRep",
     "EdgeBasis",
     "EdgeFrame",
     "Frames",
@@ -58,6 +60,7 @@ __all__ = [
     "pixel_rays",
     "pluecker",
     "project",
+    "projection_matrices",
     "relative_poses",
     "rotation_to_y",
     "scale_intrinsics",

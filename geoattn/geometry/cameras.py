@@ -46,7 +46,8 @@ def check_poses(name: str, poses: Tensor, *, tolerance: float = TOLERANCE) -> Te
     last = (wide[..., 3, :] - identity[3]).abs().amax(-1)
     determinant = torch.linalg.det(torch.nan_to_num(rotation))
     _first_bad(name, ~wide.isfinite().all(-1).all(-1), gram, "a pose that is not finite", "finite numbers", "")
-    _first_bad(name, last > tolerance, last, "a last row off (0, 0, 0, 1) by {:.3g}", "0, 0, 0, 1", "Transpose it?")
+    hint = "Transpose it? The pose of a view that is not there must be the identity."
+    _first_bad(name, last > tolerance, last, "a last row off (0, 0, 0, 1) by {:.3g}", "0, 0, 0, 1", hint)
     hint = "Divide the rotation by its scale, or project it onto rotations by an SVD."
     _first_bad(name, gram > tolerance, gram, "R^T R off the identity by {:.3g}", f"at most {tolerance:g}", hint)
     hint = "The axes are left-handed: flip one of them (x, y or z) of the camera or of the world."
