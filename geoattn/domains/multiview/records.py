@@ -56,6 +56,26 @@ class Scene:
         )
 
 
+def camera_distance(scene: Scene) -> float:
+    """Mean distance of the cameras from the middle between them, in the unit of the scene.
+
+    Example:
+        >>> poses = np.tile(np.eye(4), (2, 1, 1))
+        >>> poses[:, 0, 3] = [-3.0, 3.0]
+        >>> camera_distance(Scene("a", np.zeros((2, 4, 4, 3), np.uint8), poses, np.tile(np.eye(3), (2, 1, 1)), [], ""))
+        3.0
+    """
+    places = -(scene.extrinsics[:, :3, :3].swapaxes(1, 2) @ scene.extrinsics[:, :3, 3:])[..., 0]
+    return float(np.linalg.norm(places - places.mean(axis=0), axis=1).mean())
+
+
+def in_unit(scene: Scene, unit: float) -> Scene:
+    """The same scene with lengths in a new unit, which is ``unit`` of the old ones; images do not change."""
+    extrinsics = scene.extrinsics.copy()
+    extrinsics[:, :3, 3] /= unit
+    return replace(scene, extrinsics=extrinsics, scale=scene.scale * unit)
+
+
 def check_scene(scene: Scene) -> None:
     """Refuse a scene whose cameras cannot have taken its images; see `check_cameras`.
 

@@ -1,0 +1,154 @@
+"""Scenes of a file or folder, whatever their format: listed, read, checked, resized."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+import pandas as pd
+
+from geoattn.datasets.multiview_arrays import read_npz
+from geoattn.datasets.multiview_colmap import colmap_folder, read_colmap
+from geoattn.datasets.multiview_nerf import nerf_files, read_nerf
+from geoattn.datasets.multiview_raw import RawScene, finish
+from geoattn.datasets.progress import track
+from geoattn.datasets.rejections import Rejections
+from geoattn.datasets.splits import PART_NAMES
+from geoattn.domains.multiview.records import Scene
+from geoattn.domains.records import RecordError
+from geoattn.errors import InputError, nearest_hint
+
+TABLE = "scenes.csv"
+
+
+@dataclass
+class SceneSet:
+    """What `read_scenes` finds.
+
+    Attributes:
+        scenes: usable ones, in the order of the file or of the sorted names of folders.
+        columns: per scene, what a split may read: columns of the file, and the part its folder says under split.
+        parts: per scene, the part of each view that its files say; None where they say none.
+        notes: sentences about what was found.
+    """
+
+    scenes: list[Scene] = field(default_factory=list)
+    columns: list[Mapping[str, str]] = field(default_factory=list)
+    parts: list[list[str] | None] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+def read_scenes(
+    file: str | Path,
+    size: int | None = None,
+    min_views: int = 1,
+    rejections: Rejections | None = None,
+    progress: bool = False,
+) -> SceneSet:
+    """The scenes of ``file``, in the lengths of the file.
+
+    ==========  ======================================================================================================
+    ``.npz``    many scenes, see `geoattn.datasets.multiview_arrays.read_npz`
+    folder      one scene: ``transforms.json`` (NeRF, Blender, nerfstudio), ``transforms_train.json`` and its like, or
+                COLMAP's text files; or a folder per scene, which may stand in ``train``, ``valid`` and ``test``. A
+                table ``scenes.csv`` beside the folders (column id, the name of a folder) may hold columns for a split.
+    ==========  ======================================================================================================
+
+    Args:
+        file: file or folder.
+        size: of the images, see `finish`.
+        min_views: a scene with fewer views is a bad one.
+        rejections: what becomes of bad scenes; raises at the first if left out.
+        progress: show how far reading is.
+
+    Raises:
+        InputError: nothing that can be read, or a bad scene where ``rejections`` raises.
+    """
+    path, found = Path(file), SceneSet()
+    rejections = Rejections() if rejections is None else rejections
+    readers = _readers(path)
+    seen: set[str] = set()
+    for number, (name, read) in enumerate(track(readers, len(readers), "Read", show=progress)):
+        try:
+            raw = read()
+            if raw.id in seen:
+                raise RecordError("id", raw.id, "two scenes have this name", "Splits and predictions go by names.")
+            seen.add(raw.id)
+            if len(raw.sizes) < min_views:
+                reason = f"fewer than {min_views}, the views that are given and one to ask for"
+                raise RecordError("views", len(raw.sizes), reason, "Lower --data.num-inputs.")
+            scene = finish(raw, size)
+        except RecordError as error:
+            rejections.add(str(path), number, error, place=f"scene {name!r}:")
+            continue
+        found.scenes.append(scene)
+        found.columns.append(raw.columns)
+        found.parts.append(raw.parts)
+        found.notes += raw.notes
+    return found
+
+
+def _readers(path: Path) -> list[tuple[str, Callable[[], RawScene]]]:
+    """Names of scenes, and what reads each."""
+    if path.is_file() and path.suffix.lower() == ".npz":
+        return [(raw.id, partial(_as_it_is, raw)) for raw in read_npz(path)]
+    if not path.is_dir():
+        names = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
+        if path.is_file():
+            raise InputError(f"{path}: expected an .npz file or a folder with transforms.json or COLMAP's cameras.txt.")
+        raise InputError(f"{path}: no such file or folder. {nearest_hint(path.name, names)}".rstrip())
+    if _is_scene(path):
+        return [(path.name, partial(_read_folder, path, path.resolve().name, {}))]
+    rows, folders = _table(path / TABLE), list(_scene_folders(path))
+    if not folders:
+        raise InputError(
+            f"{path}: there is no scene in the folder, expected transforms.json (NeRF) or cameras.txt and images.txt "
+            "(COLMAP) in it or in its sub-folders."
+        )
+    if len({part is None for _, part in folders}) > 1:
+        raise InputError(f"{path}: some scenes stand in folders of parts (train, test) and others do not.")
+    readers: list[tuple[str, Callable[[], RawScene]]] = []
+    for folder, part in folders:
+        name = folder.relative_to(path).as_posix()
+        if rows and name not in rows:
+            hint = nearest_hint(name, list(rows))
+            raise InputError(f"{path / TABLE}: there is no row for the scene {name!r}. {hint}")
+        columns = rows.get(name, {}) | ({} if part is None else {"split": part})
+        readers.append((name, partial(_read_folder, folder, name, columns)))
+    return readers
+
+
+def _is_scene(folder: Path) -> bool:
+    return bool(nerf_files(folder)) or colmap_folder(folder) is not None
+
+
+def _scene_folders(path: Path) -> Iterator[tuple[Path, str | None]]:
+    """Folders of scenes, and the part in whose folder each stands."""
+    for folder in sorted(p for p in path.iterdir() if p.is_dir() and not p.name.startswith(".")):
+        if _is_scene(folder):
+            yield folder, None
+        elif folder.name.lower() in PART_NAMES:
+            inside = sorted(p for p in folder.iterdir() if p.is_dir() and _is_scene(p))
+            yield from ((scene, PART_NAMES[folder.name.lower()]) for scene in inside)
+
+
+def _as_it_is(raw: RawScene) -> RawScene:
+    return raw
+
+
+def _read_folder(folder: Path, name: str, columns: Mapping[str, str]) -> RawScene:
+    raw = read_nerf(folder) if nerf_files(folder) else read_colmap(folder)
+    raw.id, raw.columns = name, dict(columns)
+    return raw
+
+
+def _table(path: Path) -> dict[str, dict[str, str]]:
+    """Rows of ``scenes.csv`` by their id; empty if there is no such file."""
+    if not path.is_file():
+        return {}
+    table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    if "id" not in table:
+        raise InputError(f"{path}: there is no column 'id'. {nearest_hint('id', table.columns.tolist())}")
+    return {row["id"]: {str(k): v for k, v in row.items() if k != "id"} for row in table.to_dict("records")}
