@@ -1,5 +1,13 @@
 """Layers: one attention family per file."""
 
+from geoattn.layers.bias_factors import (
+    BiasFactors,
+    alibi_factors,
+    cosine_factors,
+    squared_distance_factors,
+    svd_factors,
+)
+from geoattn.layers.biased_attention import BiasedAttention, biased_attention
 from geoattn.layers.context_attention import ContextAttention
 from geoattn.layers.edge_weights import EdgeWeights
 from geoattn.layers.egnn import EdgeGeometry, EGNNLayer, edge_geometry
@@ -37,6 +45,8 @@ from geoattn.layers.token_convolution import TokenConvolution
 from geoattn.layers.vector_attention import VectorAttention
 
 __all__ = [
+    "BiasFactors",
+    "BiasedAttention",
     "Canonicalize",
     "ContextAttention",
     "EGNNLayer",
@@ -73,12 +83,17 @@ __all__ = [
     "TokenConvolution",
     "VectorAttention",
     "VectorNetwork",
+    "alibi_factors",
+    "biased_attention",
     "causal_neighborhood",
+    "cosine_factors",
     "edge_geometry",
     "head_groups",
     "linear_attention",
     "mean_log_degree",
     "pair_tokens",
     "prior_regularization",
+    "squared_distance_factors",
+    "svd_factors",
     "with_self_loops",
 ]
