@@ -26,7 +26,8 @@ import yaml
 from geoattn.domains.metrics import evaluate
 from geoattn.domains.synergy.baselines import make_baselines
 from geoattn.domains.synergy.batch import PairCollator
-from geoattn.tasks._fit import parse_mapping, train_members
+from geoattn.tasks._fit import parse_mapping
+from geoattn.tasks._members import train_members
 from geoattn.tasks._run import RunFolder
 from geoattn.tasks._synergy_evaluate import predict_pairs, scores_of
 from geoattn.tasks._synergy_fit import fit_parser

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from geoattn._numbers import metric_name
 from geoattn.domains.dynamics.audit import audit_rows
@@ -24,14 +23,11 @@ from geoattn.report import (
     Text,
     WarningBox,
     metrics_table,
-    symmetry_section,
-    write_report,
 )
 from geoattn.report.figures import histogram, parity
 from geoattn.tasks._dynamics_evaluate import HEADLINE, Predicted, axis_names
-from geoattn.tasks._model import SYMMETRY_TOLERANCE, Symmetry
-from geoattn.tasks._report import beaten_by, rejected_blocks, reproduce_section, training_section
-from geoattn.tasks._run import RunFolder
+from geoattn.tasks._model import Symmetry
+from geoattn.tasks._report import Page, beaten_by, symmetry_sections
 
 SHOWN = 6
 """Systems drawn: so many typical ones and so many with the largest error."""
@@ -56,59 +52,16 @@ class Findings:
     symmetry: Symmetry
 
 
-def write_fit_report(
-    folder: RunFolder,
-    findings: Findings,
-    *,
-    title: str,
-    history: pd.DataFrame,
-    best_epochs: Sequence[int],
-    seconds: float,
-    overlap: Mapping[str, Any],
-    rejected: pd.DataFrame,
-    notes: Sequence[str],
-    config: Mapping[str, Any],
-    command: str,
-) -> None:
-    """``report.html`` of a training run."""
-    sections = [
-        _result(findings),
-        _predictions(findings),
-        _trajectories(findings),
-        training_section(history, best_epochs, seconds, ylabel="loss"),
-        _data(overlap, rejected, notes),
-        symmetry_section(findings.symmetry.errors, findings.symmetry.text, tolerance=SYMMETRY_TOLERANCE),
-        reproduce_section(command, config),
-    ]
-    _write(folder, findings, title, sections, "of the test part, which took part in no decision.")
-
-
-def write_test_report(
-    folder: RunFolder, findings: Findings, *, title: str, rejected: pd.DataFrame, notes: Sequence[str], command: str
-) -> None:
-    """``report.html`` of a trained model on a file."""
-    blocks: list[Block] = [*rejected_blocks(rejected), *(Text(note) for note in notes)]
-    sections = [
-        _result(findings),
-        _predictions(findings),
-        _trajectories(findings),
-        *([Section("Data", blocks)] if blocks else []),
-        symmetry_section(findings.symmetry.errors, findings.symmetry.text, tolerance=SYMMETRY_TOLERANCE),
-        reproduce_section(command, None),
-    ]
-    _write(folder, findings, title, sections, " ".join(["of the file.", *notes]))
-
-
-def _write(folder: RunFolder, findings: Findings, title: str, sections: Sequence[Section], which: str) -> None:
+def page_of(findings: Findings, which: str) -> Page:
+    """The page of a report; ``which`` systems were measured stands in its summary."""
     names = [HEADLINE, "median_system_mse", "velocity_mse"]
     test = findings.metrics["test"]
-    write_report(
-        folder.path / "report.html",
-        title,
-        sections,
+    return Page(
         summary=f"Positions after a time of {findings.systems.horizon:g}, measured on {len(findings.systems):,} "
         f"systems with {len(findings.systems.pos):,} bodies {which}",
         headline={f"test {metric_name(name)}": test[name] for name in names if name in test},
+        results=[_result(findings), _predictions(findings), _trajectories(findings)],
+        symmetry=symmetry_sections(findings.symmetry),
     )
 
 
@@ -191,7 +144,8 @@ def _drawn(findings: Findings, row: int, error: float) -> tuple[str, str]:
     return picture, f"{systems.ids[row]}\nMSE {error:.3g}"
 
 
-def _data(overlap: Mapping[str, Any], rejected: pd.DataFrame, notes: Sequence[str]) -> Section:
+def data_blocks(overlap: Mapping[str, Any]) -> list[Block]:
+    """What the parts of the split share."""
     rows = [
         [row["parts"], row["what"].replace("_", " "), row["count"], row["of"], row["percent"]]
         for row in audit_rows(overlap)
@@ -212,4 +166,4 @@ def _data(overlap: Mapping[str, Any], rejected: pd.DataFrame, notes: Sequence[st
                 f"{shared} systems of the test part begin nearly as one of the training part: its metrics are too good."
             )
         )
-    return Section("Data", [*blocks, *rejected_blocks(rejected), *(Text(note) for note in notes)])
+    return blocks

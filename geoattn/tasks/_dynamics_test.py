@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from geoattn.datasets.rejections import OnError, Rejections
 from geoattn.domains.dynamics.audit import system_keys
@@ -18,11 +18,10 @@ from geoattn.tasks._dynamics_evaluate import (
     prediction_table,
 )
 from geoattn.tasks._dynamics_predict import read_for_model
-from geoattn.tasks._dynamics_report import Findings, write_test_report
-from geoattn.tasks._model import default_device, load_model, metrics_text, overlap_text, rows_of_test_part
-from geoattn.tasks._run import RunFolder, command_line, say
-
-Rows = Literal["all", "test"]
+from geoattn.tasks._dynamics_report import Findings, page_of
+from geoattn.tasks._model import default_device, load_model, metrics_text, overlap_text
+from geoattn.tasks._run import RunFolder, say
+from geoattn.tasks._test import Rows, chosen_rows, write_test
 
 
 def test_file(
@@ -59,8 +58,7 @@ def test_file(
     keys, known = system_keys(file.systems), loaded.split.get("keys", {})
     overlap = overlap_text(keys, known, "systems")
     say(overlap, quiet=quiet)
-    chosen = list(range(len(keys))) if rows == "all" else rows_of_test_part(keys, known, data, "system")
-    systems = file.systems.take(chosen)
+    systems = file.systems.take(chosen_rows(rows, keys, known, data, "system"))
     units = Units(**loaded.preprocess["units"])
     predicted = predict_systems(loaded.model, systems, units, device or default_device())
     linear_time = loaded.preprocess["linear_time"]
@@ -77,19 +75,17 @@ def test_file(
             metrics=metrics,
             symmetry=measure_symmetry(loaded.model.cpu(), systems, units),
         )
-        options = ["--model", model, "--data", data, "--out", str(folder.path), "--rows", rows]
-        folder.make()
-        folder.write_environment(command_line([TASK, "test", *options]))
-        folder.write_table("predictions.csv", prediction_table(systems, predicted))
-        folder.write_table("rejected.csv", rejections.table())
-        folder.write_json("metrics.json", metrics)
-        write_test_report(
+        notes = [overlap, *file.notes]
+        write_test(
             folder,
-            findings,
+            TASK,
+            {"model": model, "data": data, "out": str(folder.path), "rows": rows},
+            page_of(findings, " ".join(["of the file.", *notes])),
             title=loaded.config["summary"],
+            metrics=metrics,
+            tables={"predictions.csv": prediction_table(systems, predicted)},
             rejected=rejections.table(),
-            notes=[overlap, *file.notes],
-            command=command_line([TASK, "test", *options]),
+            notes=notes,
+            quiet=quiet,
         )
-        say(f"Report: {folder.path / 'report.html'}", quiet=quiet)
     return metrics

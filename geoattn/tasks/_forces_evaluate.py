@@ -16,6 +16,7 @@ from geoattn.domains.molecules.elements import symbol
 from geoattn.domains.molecules.force_metrics import Labels
 from geoattn.domains.molecules.potential import Potential
 from geoattn.domains.molecules.structures import PackedStructures, StructureBatch
+from geoattn.tasks._model import Symmetry
 from geoattn.testing import equivariance_error
 
 ATOMS_AT_ONCE = 1024
@@ -129,8 +130,8 @@ def structure_keys(packed: PackedStructures) -> list[str]:
     return keys
 
 
-def measure_symmetry(model: nn.Module, packed: PackedStructures, rows: Sequence[int]) -> dict[str, float]:
-    """How far energy and forces are from following rotations, translations and permutations: dtype -> error.
+def measure_symmetry(model: nn.Module, packed: PackedStructures, rows: Sequence[int]) -> Symmetry:
+    """How far energy and forces are from following rotations, translations and permutations.
 
     The energy is measured without the reference energies, whose size would hide the error.
     """
@@ -153,7 +154,7 @@ def measure_symmetry(model: nn.Module, packed: PackedStructures, rows: Sequence[
             group="SE(3)",
         )
         errors[str(dtype).removeprefix("torch.")] = float(report)
-    return errors
+    return Symmetry(errors, SYMMETRY)
 
 
 def _function_of(network: nn.Module, batch: StructureBatch, dtype: torch.dtype) -> Callable[..., dict[str, Tensor]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,13 +21,10 @@ from geoattn.report import (
     Text,
     WarningBox,
     metrics_table,
-    symmetry_section,
-    write_report,
 )
 from geoattn.report.figures import parity, residuals
-from geoattn.tasks._model import SYMMETRY_TOLERANCE
-from geoattn.tasks._report import beaten_by, rejected_blocks, reproduce_section, training_section
-from geoattn.tasks._run import RunFolder
+from geoattn.tasks._model import Symmetry
+from geoattn.tasks._report import Page, beaten_by, symmetry_sections
 
 WORST_SHOWN = 12
 UNITS = "Energies in meV (per atom where it says so), forces in meV/angstrom, stress in meV/cubic angstrom."
@@ -42,8 +39,7 @@ class ForceFindings:
         elements: ``[N]`` atomic number of each atom.
         table: one row per structure: id, line, formula.
         metrics: what stands in ``metrics.json``, in eV.
-        symmetry: dtype -> measured error.
-        symmetry_text: of what.
+        symmetry: measured on the trained model.
     """
 
     true: Labels
@@ -51,74 +47,28 @@ class ForceFindings:
     elements: np.ndarray
     table: pd.DataFrame
     metrics: Mapping[str, Any]
-    symmetry: Mapping[str, float]
-    symmetry_text: str
+    symmetry: Symmetry
 
 
-def write_fit_report(
-    folder: RunFolder,
-    findings: ForceFindings,
-    *,
-    title: str,
-    history: pd.DataFrame,
-    best_epochs: Sequence[int],
-    sizes: Mapping[str, int],
-    copies: int,
-    rejected: pd.DataFrame,
-    notes: Sequence[str],
-    config: Mapping[str, Any],
-    command: str,
-) -> None:
-    """``report.html`` of a training run."""
-    ylabel = "loss (in units of the forces' root mean square)"
-    data: list[Block] = [KeyValues({**sizes, "structures of the test part with a copy in the training part": copies})]
-    if copies:
-        data.append(WarningBox(f"{copies} structures of the test part are also in the training part."))
-    data += [*rejected_blocks(rejected), *(Text(note) for note in notes)]
-    sections = [
-        _result(findings),
-        _predictions(findings),
-        training_section(history, best_epochs, float(history["seconds"].sum()), ylabel),
-        _worst(findings),
-        Section("Data", data),
-        symmetry_section(findings.symmetry, findings.symmetry_text, tolerance=SYMMETRY_TOLERANCE),
-        reproduce_section(command, config),
-    ]
-    _write(folder, findings, title, sections, "of the test part, which took part in no decision.")
-
-
-def write_test_report(
-    folder: RunFolder,
-    findings: ForceFindings,
-    *,
-    title: str,
-    rejected: pd.DataFrame,
-    notes: Sequence[str],
-    command: str,
-) -> None:
-    """``report.html`` of a trained potential on a file."""
-    data: list[Block] = [*rejected_blocks(rejected), *(Text(note) for note in notes)]
-    sections = [
-        _result(findings),
-        _predictions(findings),
-        _worst(findings),
-        *([Section("Data", data)] if data else []),
-        symmetry_section(findings.symmetry, findings.symmetry_text, tolerance=SYMMETRY_TOLERANCE),
-        reproduce_section(command, None),
-    ]
-    _write(folder, findings, title, sections, " ".join(["of the file.", *notes]))
-
-
-def _write(folder: RunFolder, findings: ForceFindings, title: str, sections: Sequence[Section], which: str) -> None:
+def page_of(findings: ForceFindings, which: str) -> Page:
+    """The page of a report; ``which`` structures were measured stands in its summary."""
     shown = in_milli(findings.metrics["test"])
     units = {"energy_mae": "meV", "energy_mae_per_atom": "meV", "force_mae": "meV/Å"}
-    write_report(
-        folder.path / "report.html",
-        title,
-        sections,
+    return Page(
         summary=f"Energy and forces: measured on {len(findings.table):,} structures {which}",
         headline={f"test {metric_name(name)} ({unit})": shown[name] for name, unit in units.items()},
+        results=[_result(findings), _predictions(findings)],
+        worst=[_worst(findings)],
+        symmetry=symmetry_sections(findings.symmetry),
     )
+
+
+def data_blocks(sizes: Mapping[str, int], copies: int) -> list[Block]:
+    """The parts, and how many structures of the test part have a copy in the training part."""
+    blocks: list[Block] = [KeyValues({**sizes, "structures of the test part with a copy in the training part": copies})]
+    if copies:
+        blocks.append(WarningBox(f"{copies} structures of the test part are also in the training part."))
+    return blocks
 
 
 def _result(findings: ForceFindings) -> Section:

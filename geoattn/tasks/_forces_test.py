@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import pandas as pd
 
@@ -16,7 +16,6 @@ from geoattn.domains.molecules.force_metrics import constant_baseline, evaluate_
 from geoattn.errors import InputError
 from geoattn.tasks._forces_evaluate import (
     BASELINE,
-    SYMMETRY,
     energy_columns,
     force_table,
     measure_symmetry,
@@ -24,12 +23,12 @@ from geoattn.tasks._forces_evaluate import (
     structure_keys,
     true_labels,
 )
-from geoattn.tasks._forces_report import UNITS, ForceFindings, write_test_report
-from geoattn.tasks._model import default_device, load_model
-from geoattn.tasks._run import RunFolder, command_line, say
+from geoattn.tasks._forces_report import UNITS, ForceFindings, page_of
+from geoattn.tasks._model import default_device, load_model, overlap_text
+from geoattn.tasks._run import RunFolder, say
+from geoattn.tasks._test import Rows, chosen_rows, write_test
 
 TASK = "molecules"
-Rows = Literal["all", "test"]
 
 
 def test_forces(
@@ -75,9 +74,10 @@ def test_forces(
     stress = keys.stress is not None
     packed = pack(frames, stress)
     copies = structure_keys(packed)
-    overlap = _about_overlap(copies, loaded.split.get("keys", {}))
+    known = loaded.split.get("keys", {})
+    overlap = overlap_text(copies, known, "structures")
     say(overlap, quiet=quiet)
-    chosen = list(range(len(frames))) if rows == "all" else _test_rows(copies, loaded.split, data)
+    chosen = chosen_rows(rows, copies, known, data, "structure")
     predicted = predict_structures(loaded.model, packed, chosen, device or default_device(), stress)
     true, elements = true_labels(packed, chosen), packed.z[packed.atom_rows(chosen)]
     references = {int(z): energy for z, energy in preprocess["baseline_references"].items()}
@@ -96,43 +96,23 @@ def test_forces(
             table=table,
             metrics=metrics,
             symmetry=measure_symmetry(loaded.model, packed, chosen),
-            symmetry_text=SYMMETRY,
         )
-        options = ["--model", model, "--data", data, "--out", str(folder.path), "--rows", rows]
-        folder.make()
-        folder.write_environment(command_line([TASK, "test", *options]))
-        folder.write_table("predictions.csv", energy_columns(table.drop(columns=["file", "smiles"]), predicted))
-        folder.write_table("predictions.forces.csv", force_table(table["id"].tolist(), packed, chosen, predicted, true))
-        folder.write_table("rejected.csv", rejected)
-        folder.write_json("metrics.json", metrics)
-        write_test_report(
+        write_test(
             folder,
-            findings,
+            TASK,
+            {"model": model, "data": data, "out": str(folder.path), "rows": rows},
+            page_of(findings, f"of the file. {overlap}"),
             title=loaded.config["summary"],
+            metrics=metrics,
+            tables={
+                "predictions.csv": energy_columns(table.drop(columns=["file", "smiles"]), predicted),
+                "predictions.forces.csv": force_table(table["id"].tolist(), packed, chosen, predicted, true),
+            },
             rejected=rejected,
             notes=[overlap],
-            command=command_line([TASK, "test", *options]),
+            quiet=quiet,
         )
-        say(f"Report: {folder.path / 'report.html'}", quiet=quiet)
     return metrics
-
-
-def _about_overlap(keys: Sequence[str], known: Mapping[str, Sequence[str]]) -> str:
-    """How many structures of the file the model has seen."""
-    if "train" not in known:
-        return "It is not written down what this model was trained on."
-    counts = {part: sum(key in set(known[part]) for key in keys) for part in ("train", "valid")}
-    text = f"{counts['train']} of {len(keys)} structures of the file are in the model's training part"
-    text += f", {counts['valid']} in its validation part."
-    return text + (" On those it looks better than it is; see --rows test." if counts["train"] else "")
-
-
-def _test_rows(keys: Sequence[str], split: Mapping[str, Any], data: str) -> list[int]:
-    wanted = set(split.get("keys", {}).get("test", []))
-    rows = [row for row, key in enumerate(keys) if key in wanted]
-    if not rows:
-        raise InputError(f"--rows test: no structure of {data} is in the test part of the model. Use --rows all.")
-    return rows
 
 
 def _as_text(metrics: Mapping[str, Any], name: str) -> str:

@@ -23,14 +23,11 @@ from geoattn.report import (
     Text,
     WarningBox,
     metrics_table,
-    symmetry_section,
-    write_report,
 )
 from geoattn.report.figures import calibration, coverage, parity, precision_recall, residuals, roc
-from geoattn.tasks._model import SYMMETRY_TOLERANCE, Symmetry
+from geoattn.tasks._model import Symmetry
 from geoattn.tasks._molecules_evaluate import headline_metric
-from geoattn.tasks._report import beaten_by, overlap_table, rejected_blocks, reproduce_section, training_section
-from geoattn.tasks._run import RunFolder
+from geoattn.tasks._report import Page, beaten_by, overlap_table, symmetry_sections
 
 TARGETS_SHOWN = 6
 WORST_SHOWN = 12
@@ -69,58 +66,16 @@ class Findings:
         return headline_metric(self.task)
 
 
-def write_fit_report(
-    folder: RunFolder,
-    findings: Findings,
-    *,
-    title: str,
-    history: pd.DataFrame,
-    best_epochs: Sequence[int],
-    seconds: float,
-    overlap: Mapping[str, Any],
-    rejected: pd.DataFrame,
-    notes: Sequence[str],
-    config: Mapping[str, Any],
-    command: str,
-) -> None:
-    """``report.html`` of a training run."""
-    sections = [
-        _result(findings),
-        *_predictions(findings),
-        training_section(history, best_epochs, seconds),
-        _worst(findings),
-        _data(overlap, rejected, notes),
-        symmetry_section(findings.symmetry.errors, findings.symmetry.text, tolerance=SYMMETRY_TOLERANCE),
-        reproduce_section(command, config),
-    ]
-    _write(folder, findings, title, sections, "of the test part, which took part in no decision.")
-
-
-def write_test_report(
-    folder: RunFolder, findings: Findings, *, title: str, rejected: pd.DataFrame, notes: Sequence[str], command: str
-) -> None:
-    """``report.html`` of a trained model on a file."""
-    blocks: list[Block] = [*rejected_blocks(rejected), *(Text(note) for note in notes)]
-    sections = [
-        _result(findings),
-        *_predictions(findings),
-        _worst(findings),
-        *([Section("Data", blocks)] if blocks else []),
-        symmetry_section(findings.symmetry.errors, findings.symmetry.text, tolerance=SYMMETRY_TOLERANCE),
-        reproduce_section(command, None),
-    ]
-    _write(folder, findings, title, sections, " ".join(["of the file.", *notes]))
-
-
-def _write(folder: RunFolder, findings: Findings, title: str, sections: Sequence[Section], which: str) -> None:
+def page_of(findings: Findings, which: str) -> Page:
+    """The page of a report; ``which`` molecules were measured stands in its summary."""
     names = [findings.headline, *(name for name in findings.metrics["test"] if name != findings.headline)]
     unit = f" ({findings.units})" if findings.units else ""
-    write_report(
-        folder.path / "report.html",
-        title,
-        sections,
+    return Page(
         summary=f"{', '.join(findings.targets)}{unit}: measured on {len(findings.y):,} molecules {which}",
         headline={f"test {metric_name(name)}": findings.metrics["test"][name] for name in names[:3]},
+        results=[_result(findings), *_predictions(findings)],
+        worst=[_worst(findings)],
+        symmetry=symmetry_sections(findings.symmetry),
     )
 
 
@@ -207,7 +162,8 @@ def _caption(findings: Findings, row: int, t: int) -> str:
     return f"{findings.table['id'].iloc[row]}\n{target}true {true}, predicted {predicted}"
 
 
-def _data(overlap: Mapping[str, Any], rejected: pd.DataFrame, notes: Sequence[str]) -> Section:
+def data_blocks(overlap: Mapping[str, Any]) -> list[Block]:
+    """What the parts of the split share."""
     blocks: list[Block] = [
         KeyValues({**overlap["sizes"], "rows that repeat an earlier row": overlap["duplicates"]}),
         overlap_table(audit_rows(overlap), "molecules"),
@@ -221,4 +177,4 @@ def _data(overlap: Mapping[str, Any], rejected: pd.DataFrame, notes: Sequence[st
         )
     if overlap["elements_only_in_test"]:
         blocks.append(WarningBox(f"Elements only in the test part: {', '.join(overlap['elements_only_in_test'])}."))
-    return Section("Data", [*blocks, *rejected_blocks(rejected), *(Text(note) for note in notes)])
+    return blocks

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -17,7 +17,7 @@ from geoattn.datasets.rejections import OnError
 from geoattn.domains.metrics import evaluate, evaluate_targets
 from geoattn.domains.molecules.targets import Kind, TargetTransform
 from geoattn.errors import InputError
-from geoattn.tasks._model import default_device, metrics_text, overlap_text, rows_of_test_part
+from geoattn.tasks._model import default_device, metrics_text, overlap_text
 from geoattn.tasks._molecules_evaluate import (
     baseline_predictions,
     measure_symmetry,
@@ -26,10 +26,9 @@ from geoattn.tasks._molecules_evaluate import (
     prediction_table,
 )
 from geoattn.tasks._molecules_predict import TASK, load
-from geoattn.tasks._molecules_report import Findings, write_test_report
-from geoattn.tasks._run import RunFolder, command_line, say
-
-Rows = Literal["all", "test"]
+from geoattn.tasks._molecules_report import Findings, page_of
+from geoattn.tasks._run import RunFolder, say
+from geoattn.tasks._test import Rows, chosen_rows, training_rows, write_test
 
 
 @dataclass
@@ -80,8 +79,9 @@ def test_file(
     columns = Columns(smiles_column or preprocess["smiles_column"], id_column or preprocess["id_column"])
     file = _read(data, preprocess, columns, on_error)
     known = loaded.split.get("keys", {})
-    say(overlap_text(file.keys, known, "molecules"), quiet=quiet)
-    chosen = list(range(len(file.keys))) if rows == "all" else rows_of_test_part(file.keys, known, data, "molecule")
+    overlap = overlap_text(file.keys, known, "molecules")
+    say(overlap, quiet=quiet)
+    chosen = chosen_rows(rows, file.keys, known, data, "molecule")
     y = file.table[targets].to_numpy(np.float64)
     samples = [file.samples[row] for row in chosen]
     transform = TargetTransform.from_dict(preprocess["target_transform"])
@@ -89,7 +89,7 @@ def test_file(
     task = preprocess["task"]
     metrics: dict[str, Any] = {"test": evaluate(y[chosen], mean, task)}
     if rows == "test":
-        metrics["baselines"] = _baselines(file, y, task, loaded.split, chosen)
+        metrics["baselines"] = _baselines(file, y, task, known, chosen)
     if len(targets) > 1:
         metrics["targets"] = {"test": evaluate_targets(y[chosen], mean, task, targets)}
     print(metrics_text(metrics, Path(model).name))
@@ -106,9 +106,19 @@ def test_file(
             metrics=metrics,
             symmetry=measure_symmetry(loaded.model.cpu(), samples),
         )
-        options = ["--model", model, "--data", data, "--out", str(folder.path), "--rows", rows]
-        _write(folder, findings, file, command_line([TASK, "test", *options]), loaded.split, loaded.config["summary"])
-        say(f"Report: {folder.path / 'report.html'}", quiet=quiet)
+        table = prediction_table(findings.table.drop(columns="file"), targets, mean, std)
+        write_test(
+            folder,
+            TASK,
+            {"model": model, "data": data, "out": str(folder.path), "rows": rows},
+            page_of(findings, f"of the file. {overlap}"),
+            title=loaded.config["summary"],
+            metrics=metrics,
+            tables={"predictions.csv": table},
+            rejected=file.rejected,
+            notes=[overlap],
+            quiet=quiet,
+        )
     return metrics
 
 
@@ -125,32 +135,12 @@ def _read(data: str, preprocess: Mapping[str, Any], columns: Columns, on_error: 
 
 
 def _baselines(
-    file: Measured, y: np.ndarray, task: Kind, split: Mapping[str, Any], chosen: Sequence[int]
+    file: Measured, y: np.ndarray, task: Kind, known: Mapping[str, Sequence[str]], chosen: Sequence[int]
 ) -> dict[str, Any]:
     """Baselines fitted to the training part; nothing if the file does not have all of it."""
-    wanted = set(split["keys"]["train"])
-    if not wanted <= set(file.keys):
+    train = training_rows(file.keys, known)
+    if not train:
         return {}
-    train = [row for row, key in enumerate(file.keys) if key in wanted]
     smiles = file.table["smiles"].tolist()
     predictions = baseline_predictions(file.samples, smiles, y, task, train, chosen)
     return {"test": {name: evaluate(y[list(chosen)], values, task) for name, values in predictions.items()}}
-
-
-def _write(
-    folder: RunFolder, findings: Findings, file: Measured, command: str, split: Mapping[str, Any], summary: str
-) -> None:
-    folder.make()
-    folder.write_environment(command)
-    table = findings.table.drop(columns="file")
-    folder.write_table("predictions.csv", prediction_table(table, findings.targets, findings.prediction, findings.std))
-    folder.write_table("rejected.csv", file.rejected)
-    folder.write_json("metrics.json", findings.metrics)
-    write_test_report(
-        folder,
-        findings,
-        title=summary,
-        rejected=file.rejected,
-        notes=[overlap_text(file.keys, split.get("keys", {}), "molecules")],
-        command=command,
-    )

@@ -3,17 +3,82 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import yaml
 
 from geoattn._numbers import format_number, lower_is_better
-from geoattn.report import Block, Code, KeyValues, Plot, Section, Table, Text
+from geoattn.report import Block, Code, KeyValues, Plot, Section, Table, Text, symmetry_section, write_report
 from geoattn.report.figures import learning_curve
+from geoattn.tasks._model import SYMMETRY_TOLERANCE, Symmetry
 from geoattn.tasks._run import environment
 
 REASONS_SHOWN = 10
+TEST_PART = "of the test part, which took part in no decision."
+"""Which samples the page of a fit is about."""
+
+
+@dataclass
+class Page:
+    """What a report shows of a model and the samples that it was measured on, of a fit or of a file.
+
+    Attributes:
+        summary: the sentence below the title: what was measured, on how many samples, and which.
+        headline: the few numbers that matter most.
+        results: the sections before that of the training.
+        symmetry: of `symmetry_sections`.
+        worst: the sections after that of the training.
+    """
+
+    summary: str
+    headline: Mapping[str, Any]
+    results: Sequence[Section]
+    symmetry: Sequence[Section]
+    worst: Sequence[Section] = ()
+
+
+def write_page(
+    folder: Path,
+    title: str,
+    page: Page,
+    *,
+    data: Sequence[Block],
+    rejected: pd.DataFrame,
+    notes: Sequence[str],
+    command: str,
+    training: Section | None = None,
+    config: Mapping[str, Any] | None = None,
+) -> None:
+    """``report.html``: the page of a task among what every report has.
+
+    Args:
+        folder: where to write it.
+        title: of the model.
+        page: of the task.
+        data: what is said of the data before the rejected rows.
+        rejected: the rows that were not used.
+        notes: sentences about the data.
+        command: that was given.
+        training: of a fit.
+        config: all options of a fit.
+    """
+    sections = [
+        *page.results,
+        *([training] if training else []),
+        *page.worst,
+        Section("Data", [*data, *rejected_blocks(rejected), *(Text(note) for note in notes)]),
+        *page.symmetry,
+        reproduce_section(command, config),
+    ]
+    write_report(folder / "report.html", title, sections, summary=page.summary, headline=page.headline)
+
+
+def symmetry_sections(symmetry: Symmetry) -> list[Section]:
+    """The measured symmetry beside what rounding allows."""
+    return [symmetry_section(symmetry.errors, symmetry.text, tolerance=SYMMETRY_TOLERANCE)]
 
 
 def beaten_by(metrics: Mapping[str, Any], headline: str) -> str:

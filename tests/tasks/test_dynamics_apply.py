@@ -14,7 +14,7 @@ from geoattn.domains.dynamics.protocols import nbody_arrays
 from geoattn.domains.ensemble import Ensemble
 from geoattn.errors import InputError
 from geoattn.hub import from_pretrained
-from geoattn.tasks import _dynamics_fit, dynamics
+from geoattn.tasks import _task, dynamics
 from geoattn.tasks._dynamics_predict import predict_file
 from geoattn.tasks._parser import merged
 
@@ -285,9 +285,9 @@ def test_audit(nbody, tmp_path, capsys):
 def test_demo(tmp_path, monkeypatch, capsys):
     """The whole way, with fewer systems and epochs."""
     monkeypatch.setattr(dynamics, "DEMO_SIZES", (20, 5, 5))
-    original = _dynamics_fit.fit_config
-    shorter = lambda options, command: original(merged(options, {"trainer": {"max_epochs": 1}}), command)
-    monkeypatch.setattr(_dynamics_fit, "fit_config", shorter)
+    original, few = _task.fit_config, {"trainer": {"max_epochs": 1}}
+    shorter = lambda task, options, command: original(task, merged(options, few), command)
+    monkeypatch.setattr(_task, "fit_config", shorter)
     monkeypatch.setattr(
         "geoattn.tasks.dynamics.nbody_arrays",
         lambda protocol, sizes, seed: nbody_arrays(protocol, tuple(min(size, 20) for size in sizes), seed),
