@@ -3,35 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from torch import nn
 
 from geoattn.datasets.tcr import TCRData
 from geoattn.domains.tcr.audit import audit
 from geoattn.domains.tcr.featurize import Featurizer
 from geoattn.domains.tcr.metrics import per_epitope
-from geoattn.hub import Card, save_pretrained
-from geoattn.tasks._fit import (
-    MEASURED,
-    Run,
-    Trained,
-    add_fit_options,
-    announce,
-    calm_lightning,
-    opened,
-    parse_mapping,
-    parse_words,
-    refuse_other_data,
-    train_members,
-    write_beginning,
-)
-from geoattn.tasks._model import Symmetry, split_record
+from geoattn.tasks._fit import Run, add_fit_options
+from geoattn.tasks._members import train_members
 from geoattn.tasks._parser import TaskParser, data_parser, merged
-from geoattn.tasks._run import RunFolder, command_line, say
+from geoattn.tasks._report import TEST_PART
+from geoattn.tasks._run import say
+from geoattn.tasks._task import MEASURED, About, FitTask, Fitted, Measured, fit_files, fit_words
 from geoattn.tasks._tcr_evaluate import (
     TASK,
     baselines_for,
@@ -43,8 +31,7 @@ from geoattn.tasks._tcr_evaluate import (
     prediction_table,
 )
 from geoattn.tasks._tcr_module import TCRModule
-from geoattn.tasks._tcr_report import Findings, write_fit_report
-from geoattn.tasks._training import make_trainer
+from geoattn.tasks._tcr_report import Findings, data_blocks, page_of
 
 EPITOPE_ONLY = "epitope_only_network"
 LIMITS = (
@@ -67,11 +54,6 @@ def fit_parser() -> TaskParser:
     parser = data_options("fit", "Train a model that tells which receptors bind which epitopes.", usage)
     add_fit_options(parser, TASK, TCRModule)
     return parser
-
-
-def run_fit(arguments: list[str]) -> Run:
-    """The verb, from the words of the command line behind it."""
-    return fit_config(parse_words(fit_parser(), TASK, arguments), command_line([TASK, "fit", *arguments]))
 
 
 def fit(
@@ -102,67 +84,39 @@ def fit(
         >>> run = tcr.fit("pairs.csv", data={"anchors": "yes", "split": "epitope"})  # doctest: +SKIP
         >>> run.metrics["test"]["macro_roc_auc"]["value"]  # doctest: +SKIP
     """
-    command = f"geoattn.tasks.tcr.fit({str(file)!r}, recipe={recipe!r}, ...)"
-    return fit_config(parse_mapping(fit_parser(), TASK, file, recipe, out, resume, quiet, options), command)
+    return fit_files(FIT, file, recipe=recipe, out=out, resume=resume, quiet=quiet, options=options)
 
 
-def fit_config(options: Mapping[str, Any], command: str) -> Run:
-    """Train, measure and write everything, from complete options."""
-    config, folder, finished = opened(TASK, options)
-    if finished is not None:
-        return finished
-    quiet = options["quiet"]
-    with calm_lightning(), torch.random.fork_rng():
-        make_trainer(config["trainer"], [], folder.path)  # options that cannot be used show now: before the reading
-        data = TCRData(**config["data"], seed=config["seed"])
-        data.setup()
-        data.check_labels()
-        TCRModule(data, **config["model"])  # and these before anything is written
-    keys = pair_keys(data.pairs, data.preprocess)
-    split = split_record(data.split, data.table["id"].tolist(), keys, data.split_spec, data.split_seed)
-    if options["resume"]:
-        refuse_other_data(folder, split, "pairs")
-    write_beginning(folder, config, split, data.rejected, command)
-    sizes = ", ".join(f"{len(rows)} {part}" for part, rows in data.split.items())
-    say(f"{len(data.pairs)} pairs: {sizes}; {len(data.rejected)} rejected. Run folder: {folder.path}", quiet=quiet)
-    trained = train_members(
-        folder, config, data, lambda: TCRModule(data, **config["model"]), shown="valid_macro_roc_auc", quiet=quiet
-    )
-    run = _finish(folder, config, data, trained, _epitope_only(folder, config, data, quiet), command, split, quiet)
-    announce(run, quiet)
-    return run
+def _read(config: Mapping[str, Any], show: bool) -> TCRData:
+    data = TCRData(**config["data"], seed=config["seed"])
+    data.setup()
+    data.check_labels()
+    return data
 
 
-def _epitope_only(folder: RunFolder, config: Mapping[str, Any], data: TCRData, quiet: bool) -> nn.Module | None:
+def _epitope_only(fitted: Fitted[TCRData]) -> nn.Module | None:
     """The same network without the receptor: what of the score is not binding. It has little to learn: a third of the
     epochs is enough."""
+    config, data = fitted.config, fitted.data
     if not config["model"]["receptor"]:
         return None
     epochs = -(-config["trainer"]["max_epochs"] // 3)
     alone = merged(config, {"model": {"receptor": False}, "ensemble": 1, "trainer": {"max_epochs": epochs}})
     return train_members(
-        folder,
+        fitted.folder,
         alone,
         data,
         lambda: TCRModule(data, **alone["model"]),
         shown="valid_roc_auc",
-        quiet=quiet,
+        quiet=fitted.quiet,
         baseline="epitope-only",
     ).model
 
 
-def _finish(
-    folder: RunFolder,
-    config: Mapping[str, Any],
-    data: TCRData,
-    trained: Trained,
-    epitope_only: nn.Module | None,
-    command: str,
-    split: Mapping[str, Any],
-    quiet: bool,
-) -> Run:
-    """Predictions, metrics, baselines, overlap, model folder and report; the report is the last file."""
-    say("Measuring, baselines, overlap of the parts ...", quiet=quiet)
+def _measure(fitted: Fitted[TCRData]) -> Measured:
+    """Predictions, metrics, baselines, overlap, symmetry."""
+    data, trained, epitope_only = fitted.data, fitted.trained, _epitope_only(fitted)
+    say("Measuring, baselines, overlap of the parts ...", quiet=fitted.quiet)
     featurizer = Featurizer(data.preprocess)
     pairs = {part: data.part(part) for part in ("train", *MEASURED)}
     predicted = {part: predict_pairs(trained.model, pairs[part], featurizer, trained.device) for part in MEASURED}
@@ -181,9 +135,6 @@ def _finish(
     table = table.assign(line=line, split=[part for part in MEASURED for _ in data.split[part]])
     mean = np.concatenate([predicted[part][0] for part in MEASURED])
     std = None if predicted["test"][1] is None else np.concatenate([predicted[part][1] for part in MEASURED])
-    folder.write_table("predictions.csv", prediction_table(table, mean, std))
-    folder.write_table("metrics.csv", trained.history)
-    folder.write_json("metrics.json", metrics)
     by_epitope = per_epitope(
         labels_of(pairs["test"]),
         predicted["test"][0],
@@ -191,7 +142,6 @@ def _finish(
         labels_of(pairs["train"]),
         [pair.epitope.sequence for pair in pairs["train"]],
     )
-    folder.write_table("epitopes.csv", by_epitope)
     overlap = audit(data.pairs, data.split)
     findings = Findings(
         pairs=pairs["test"],
@@ -203,54 +153,27 @@ def _finish(
         model=model,
         featurizer=featurizer,
     )
-    card = _card(config, data, findings.symmetry, overlap, command)
-    save_pretrained(
-        folder.path / "model",
-        model,
-        task=TASK,
-        preprocess=data.preprocess,
+    return Measured(
         metrics=metrics,
-        split=split,
-        card=card,
+        tables={"predictions.csv": prediction_table(table, mean, std), "epitopes.csv": by_epitope},
+        overlap=overlap["pairs"]["train/test"],
+        symmetry=findings.symmetry,
+        about=_about(data, fitted.config),
+        page=page_of(findings, TEST_PART),
+        data=data_blocks(overlap),
+        loss="cross entropy",
     )
-    write_fit_report(
-        folder,
-        findings,
-        title=card.title,
-        history=trained.history,
-        best_epochs=trained.best_epochs,
-        seconds=float(trained.history["seconds"].sum()),
-        overlap=overlap,
-        rejected=data.rejected,
-        notes=data.notes,
-        config=config,
-        command=command,
-    )
-    return Run(folder.path, model, metrics)
 
 
-def _card(
-    config: Mapping[str, Any], data: TCRData, symmetry: Symmetry, overlap: Mapping[str, Any], command: str
-) -> Card:
-    """The model card: what the user said about the data, and what was measured."""
-    said, features = config["card"], data.preprocess
-    chain = "the CDR3" if features["tcr"] == "cdr3" else "the variable domain"
-    name = Path(config["data"]["file"]).name
-    return Card(
-        title=said["title"] or "Binding of T-cell receptors and epitopes",
-        summary=said["summary"] or f"Tells which epitope a receptor binds, from {chain} of its beta chain",
-        targets=said["targets"]
-        or {"probability": "that the receptor binds the epitope, where as many pairs bind as in the test part"},
-        data=said["data"] or name,
-        data_licence=said["data_licence"],
-        split=f"{data.split_spec}, seed {data.split_seed}",
-        overlap={what.replace("_", " "): count for what, count in overlap["pairs"]["train/test"].items()},
-        symmetry=symmetry.text.rstrip("."),
-        equivariance_error=symmetry.errors,
-        command=command,
-        seeds=[config["seed"] + k for k in range(config["ensemble"])],
-        limits=[*(said["limits"] or []), *_about_negatives(data), *LIMITS],
-        input="pairs" + "".join(Path(name).suffixes[-1:]),
+def _about(data: TCRData, config: Mapping[str, Any]) -> About:
+    chain = "the CDR3" if data.preprocess["tcr"] == "cdr3" else "the variable domain"
+    meaning = "that the receptor binds the epitope, where as many pairs bind as in the test part"
+    return About(
+        title="Binding of T-cell receptors and epitopes",
+        summary=f"Tells which epitope a receptor binds, from {chain} of its beta chain",
+        targets=config["card"]["targets"] or {"probability": meaning},
+        input="pairs" + "".join(Path(config["data"]["file"]).suffixes[-1:]),
+        limits=[*_about_negatives(data), *LIMITS],
     )
 
 
@@ -262,3 +185,17 @@ def _about_negatives(data: TCRData) -> list[str]:
             *(n for n in data.notes if n.startswith("In training")),
         ]
     return [note for note in data.notes if note.startswith(("Negatives", "In training"))]
+
+
+FIT = FitTask(
+    name=TASK,
+    samples="pairs",
+    parser=fit_parser,
+    read=_read,
+    module=TCRModule,
+    keys=lambda data: pair_keys(data.pairs, data.preprocess),
+    shown=lambda data: "valid_macro_roc_auc",
+    measure=_measure,
+)
+run_fit = partial(fit_words, FIT)
+"""The verb, from the words of the command line behind it."""

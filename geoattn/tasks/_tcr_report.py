@@ -26,13 +26,10 @@ from geoattn.report import (
     Text,
     WarningBox,
     metrics_table,
-    symmetry_section,
-    write_report,
 )
 from geoattn.report.figures import bars, calibration, precision_recall, roc
-from geoattn.tasks._model import SYMMETRY_TOLERANCE, Symmetry
-from geoattn.tasks._report import beaten_by, overlap_table, rejected_blocks, reproduce_section, training_section
-from geoattn.tasks._run import RunFolder
+from geoattn.tasks._model import Symmetry
+from geoattn.tasks._report import Page, beaten_by, overlap_table, symmetry_sections
 from geoattn.tasks._tcr_evaluate import HEADLINE, MACRO, labels_of
 
 EPITOPES_SHOWN = 40
@@ -63,58 +60,14 @@ class Findings:
     featurizer: Featurizer
 
 
-def write_fit_report(
-    folder: RunFolder,
-    findings: Findings,
-    *,
-    title: str,
-    history: pd.DataFrame,
-    best_epochs: Sequence[int],
-    seconds: float,
-    overlap: Mapping[str, Any],
-    rejected: pd.DataFrame,
-    notes: Sequence[str],
-    config: Mapping[str, Any],
-    command: str,
-) -> None:
-    """``report.html`` of a training run."""
-    sections = [
-        _result(findings),
-        _predictions(findings),
-        _epitopes(findings),
-        _attention(findings),
-        training_section(history, best_epochs, seconds, ylabel="cross entropy"),
-        _data(overlap, rejected, notes),
-        symmetry_section(findings.symmetry.errors, findings.symmetry.text, tolerance=SYMMETRY_TOLERANCE),
-        reproduce_section(command, config),
-    ]
-    _write(folder, findings, title, sections, "of the test part, which took part in no decision.")
-
-
-def write_test_report(
-    folder: RunFolder, findings: Findings, *, title: str, rejected: pd.DataFrame, notes: Sequence[str], command: str
-) -> None:
-    """``report.html`` of a trained model on a file."""
-    sections = [
-        _result(findings),
-        _predictions(findings),
-        _epitopes(findings),
-        _attention(findings),
-        Section("Data", [*rejected_blocks(rejected), *(Text(note) for note in notes)]),
-        symmetry_section(findings.symmetry.errors, findings.symmetry.text, tolerance=SYMMETRY_TOLERANCE),
-        reproduce_section(command, None),
-    ]
-    _write(folder, findings, title, sections, " ".join(["of the file.", *notes]))
-
-
-def _write(folder: RunFolder, findings: Findings, title: str, sections: Sequence[Section], which: str) -> None:
+def page_of(findings: Findings, which: str) -> Page:
+    """The page of a report; ``which`` pairs were measured stands in its summary."""
     test = findings.metrics["test"]
-    write_report(
-        folder.path / "report.html",
-        title,
-        sections,
+    return Page(
         summary=f"Which receptors bind which epitopes: measured on {len(findings.pairs):,} pairs {which}",
         headline={f"test {metric_name(name)}": test[name] for name in (HEADLINE, MACRO, "pr_auc")},
+        results=[_result(findings), _predictions(findings), _epitopes(findings), _attention(findings)],
+        symmetry=symmetry_sections(findings.symmetry),
     )
 
 
@@ -206,7 +159,8 @@ def _attention(findings: Findings) -> Section:
     )
 
 
-def _data(overlap: Mapping[str, Any], rejected: pd.DataFrame, notes: Sequence[str]) -> Section:
+def data_blocks(overlap: Mapping[str, Any]) -> list[Block]:
+    """What the parts of the split share, and what the negatives give away."""
     repeats = {"pairs that repeat an earlier pair": overlap["duplicates"], "in no part": overlap["left_out"]}
     blocks: list[Block] = [
         KeyValues({**overlap["sizes"], **repeats}),
@@ -216,7 +170,7 @@ def _data(overlap: Mapping[str, Any], rejected: pd.DataFrame, notes: Sequence[st
     identical = overlap["pairs"]["train/test"]["identical_receptor"]
     if identical:
         blocks.append(WarningBox(f"{identical} pairs of the test part have a receptor that was in training."))
-    return Section("Data", [*blocks, *rejected_blocks(rejected), *(Text(note) for note in notes)])
+    return blocks
 
 
 def _negatives(parts: Mapping[str, Mapping[str, Any]]) -> Table:

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -18,8 +18,8 @@ from geoattn.domains.tcr.featurize import Featurizer
 from geoattn.domains.tcr.metrics import per_epitope
 from geoattn.domains.tcr.records import Pair
 from geoattn.errors import InputError
-from geoattn.tasks._model import checked_device, metrics_text, overlap_text, rows_of_test_part
-from geoattn.tasks._run import RunFolder, command_line, say
+from geoattn.tasks._model import checked_device, metrics_text, overlap_text
+from geoattn.tasks._run import RunFolder, say
 from geoattn.tasks._tcr_evaluate import (
     TASK,
     baselines_for,
@@ -31,9 +31,8 @@ from geoattn.tasks._tcr_evaluate import (
     prediction_table,
 )
 from geoattn.tasks._tcr_predict import load, unseen_text
-from geoattn.tasks._tcr_report import Findings, write_test_report
-
-Rows = Literal["all", "test"]
+from geoattn.tasks._tcr_report import Findings, page_of
+from geoattn.tasks._test import Rows, chosen_rows, training_rows, write_test
 
 
 @dataclass
@@ -111,7 +110,7 @@ def test_file(
     file = _read(data, loaded.preprocess, columns, anchors, on_error)
     known = loaded.split.get("keys", {})
     notes = [overlap_text(file.keys, known, "pairs"), *file.notes]
-    chosen = list(range(len(file.keys))) if rows == "all" else rows_of_test_part(file.keys, known, data, "pair")
+    chosen = chosen_rows(rows, file.keys, known, data, "pair")
     pairs, featurizer = [file.pairs[row] for row in chosen], Featurizer(loaded.preprocess)
     if len(set(labels_of(pairs).tolist())) < 2:
         raise InputError(
@@ -125,7 +124,7 @@ def test_file(
         say(note, quiet=quiet)
     probability, spread = predict_pairs(loaded.model, pairs, featurizer, device)
     metrics: dict[str, Any] = {"test": measure(pairs, probability)}
-    train = _training_part(file, loaded.split) if rows == "test" else []
+    train = [file.pairs[row] for row in training_rows(file.keys, known)] if rows == "test" else []
     baselines = {
         name: baseline.fit(train).predict(pairs)
         for name, baseline in baselines_for(loaded.preprocess["tcr"]).items()
@@ -145,10 +144,19 @@ def test_file(
             model=loaded.model,
             featurizer=featurizer,
         )
-        options = ["--model", model, "--data", data, "--out", str(folder.path), "--rows", rows]
         table = prediction_table(file.table.drop(columns="file").iloc[chosen], probability, spread)
-        _write(folder, findings, table, file.rejected, notes, command_line([TASK, "test", *options]), loaded.config)
-        say(f"Report: {folder.path / 'report.html'}", quiet=quiet)
+        write_test(
+            folder,
+            TASK,
+            {"model": model, "data": data, "out": str(folder.path), "rows": rows},
+            page_of(findings, " ".join(["of the file.", *notes])),
+            title=loaded.config["summary"],
+            metrics=metrics,
+            tables={"predictions.csv": table, "epitopes.csv": findings.by_epitope},
+            rejected=file.rejected,
+            notes=notes,
+            quiet=quiet,
+        )
     return metrics
 
 
@@ -177,14 +185,6 @@ def _read(
     return Measured(pairs, table, pair_keys(pairs, preprocess), rejected, chunks[-1].notes)
 
 
-def _training_part(file: Measured, split: Mapping[str, Any]) -> list[Pair]:
-    """The pairs that the model was trained on; none if the file does not have all of them."""
-    wanted = set(split["keys"]["train"])
-    if not wanted <= set(file.keys):
-        return []
-    return [pair for pair, key in zip(file.pairs, file.keys, strict=True) if key in wanted]
-
-
 def _by_epitope(pairs: Sequence[Pair], probability: np.ndarray, preprocess: Mapping[str, Any]) -> pd.DataFrame:
     """The table by epitope; the training part is known by its counts."""
     names, counts = list(preprocess["epitopes"]), preprocess["epitopes"].values()
@@ -197,21 +197,3 @@ def _by_epitope(pairs: Sequence[Pair], probability: np.ndarray, preprocess: Mapp
         np.repeat([1.0, 0.0], [sum(binders), sum(others)]),
         [*np.repeat(names, binders), *np.repeat(names, others)],
     )
-
-
-def _write(
-    folder: RunFolder,
-    findings: Findings,
-    table: pd.DataFrame,
-    rejected: pd.DataFrame,
-    notes: Sequence[str],
-    command: str,
-    config: Mapping[str, Any],
-) -> None:
-    folder.make()
-    folder.write_environment(command)
-    folder.write_table("predictions.csv", table)
-    folder.write_table("epitopes.csv", findings.by_epitope)
-    folder.write_table("rejected.csv", rejected)
-    folder.write_json("metrics.json", findings.metrics)
-    write_test_report(folder, findings, title=config["summary"], rejected=rejected, notes=notes, command=command)

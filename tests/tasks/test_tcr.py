@@ -14,7 +14,7 @@ from geoattn.cli import main
 from geoattn.domains.tcr.demo import demo_pairs, write_demo
 from geoattn.errors import InputError
 from geoattn.hub import from_pretrained
-from geoattn.tasks import _tcr_fit, _tcr_predict, tcr
+from geoattn.tasks import _task, _tcr_predict, tcr
 from geoattn.tasks._parser import UsageError, expand_arguments, merged, recipe_names, recipe_path
 from geoattn.tasks._tcr_fit import fit_parser
 from geoattn.tasks._tcr_predict import predict_file
@@ -445,9 +445,9 @@ def test_demo(tmp_path, monkeypatch, capsys):
     """The whole way, with fewer receptors and epochs."""
     monkeypatch.setattr(tcr, "DEMO_RECEPTORS", 80)
     monkeypatch.setattr(tcr, "DEMO_NEW_RECEPTORS", 20)
-    original = _tcr_fit.fit_config
-    shorter = lambda options, command: original(merged(options, {"trainer": {"max_epochs": 1}}), command)
-    monkeypatch.setattr(_tcr_fit, "fit_config", shorter)
+    original, few = _task.fit_config, {"trainer": {"max_epochs": 1}}
+    shorter = lambda task, options, command: original(task, merged(options, few), command)
+    monkeypatch.setattr(_task, "fit_config", shorter)
     report = tcr.demo(str(tmp_path / "demo"))
     assert report.is_file() and str(report) in capsys.readouterr().err
     names = {path.name for path in (tmp_path / "demo").iterdir()}
