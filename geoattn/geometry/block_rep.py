@@ -241,16 +241,16 @@ def _map_block(x: Tensor, block: _Block, way: str) -> Tensor:
         return (grouped @ whole).flatten(-3, -2)
     rows = grouped.unflatten(-1, (count, period)).flatten(-3, -2) @ matrix
     rows = rows if translation is None else rows + translation[..., None, :, :, :]
-    return rows.unflatten(-2, (-1, count)).flatten(-2).flatten(-3, -2)
+    return rows.unflatten(-2, (grouped.shape[-2], count)).flatten(-2).flatten(-3, -2)
 
 
 def _grouped(x: Tensor, elements: int) -> Tensor:
     """``[..., S, T / S, c]`` of features ``[..., T, c]``."""
     tokens = x.shape[-2]
-    if elements < 1 or tokens % elements:
+    if tokens and (not elements or tokens % elements):
         hint = "Give one element per token, or per view if all views have as many tokens."
         raise ShapeError("x", f"{tokens} tokens for {elements} elements", "a multiple of the elements", hint)
-    return x.unflatten(-2, (elements, tokens // elements))
+    return x.unflatten(-2, (elements, tokens // elements if elements else 1))
 
 
 def check_blocks(blocks: Blocks, head_size: int | None = None) -> tuple[tuple[str, int], ...]:

@@ -20,6 +20,7 @@ from geoattn.layers.gate import Gate
 from geoattn.layers.gin_attention import GINAttention, causal_neighborhood
 from geoattn.layers.graph_attention import GraphAttentionLayer
 from geoattn.layers.grouped_mlp import GroupedLinear, GroupedMLP
+from geoattn.layers.gta import GTA, geometric_transform_attention
 from geoattn.layers.norm_nonlinearity import NormNonlinearity
 from geoattn.layers.offset_attention import OffsetAttention
 from geoattn.layers.pair_attention import PairAttention, pair_tokens
@@ -45,6 +46,7 @@ from geoattn.layers.token_convolution import TokenConvolution
 from geoattn.layers.vector_attention import VectorAttention
 
 __all__ = [
+    "GTA",
     "BiasFactors",
     "BiasedAttention",
     "Canonicalize",
@@ -88,6 +90,7 @@ __all__ = [
     "causal_neighborhood",
     "cosine_factors",
     "edge_geometry",
+    "geometric_transform_attention",
     "head_groups",
     "linear_attention",
     "mean_log_degree",
