@@ -29,13 +29,10 @@ from geoattn.report import (
     Text,
     WarningBox,
     metrics_table,
-    symmetry_section,
-    write_report,
 )
 from geoattn.report.figures import bars, calibration, coverage, parity, precision_recall, residuals, roc
-from geoattn.tasks._model import SYMMETRY_TOLERANCE, Symmetry
-from geoattn.tasks._report import beaten_by, overlap_table, rejected_blocks, reproduce_section, training_section
-from geoattn.tasks._run import RunFolder
+from geoattn.tasks._model import Symmetry
+from geoattn.tasks._report import Page, beaten_by, overlap_table, symmetry_sections
 from geoattn.tasks._synergy_evaluate import HEADLINES, PREDICTED, members_of, scores_of
 
 GROUPS_SHOWN = 40
@@ -92,70 +89,31 @@ class Findings:
         """regression or classification."""
         return self.preprocess["task"]
 
-    def write_tables(self, folder: RunFolder) -> None:
+    def tables(self) -> dict[str, pd.DataFrame]:
         """``cells.csv`` and ``drugs.csv``."""
-        folder.write_table("cells.csv", self.by_cell.rename(columns={"name": "cell_line"}))
-        folder.write_table("drugs.csv", self.by_drug.rename(columns={"name": "drug"}))
+        return {
+            "cells.csv": self.by_cell.rename(columns={"name": "cell_line"}),
+            "drugs.csv": self.by_drug.rename(columns={"name": "drug"}),
+        }
 
 
-def write_fit_report(
-    folder: RunFolder,
-    findings: Findings,
-    *,
-    title: str,
-    history: pd.DataFrame,
-    best_epochs: Sequence[int],
-    seconds: float,
-    overlap: Mapping[str, Any],
-    rejected: pd.DataFrame,
-    notes: Sequence[str],
-    config: Mapping[str, Any],
-    command: str,
-) -> None:
-    """``report.html`` of a training run."""
-    ylabel = "Huber loss (standardised scores)" if findings.task == "regression" else "cross entropy"
-    sections = [
-        *_findings(findings),
-        training_section(history, best_epochs, seconds, ylabel=ylabel, keep=config["model"]["keep"]),
-        _data(overlap, rejected, notes),
-        symmetry_section(findings.symmetry.errors, findings.symmetry.text, tolerance=SYMMETRY_TOLERANCE),
-        reproduce_section(command, config),
-    ]
-    which = f"of the test part (split {config['data']['split']}), which took part in no decision."
-    _write(folder, findings, title, sections, which)
-
-
-def write_test_report(
-    folder: RunFolder,
-    findings: Findings,
-    *,
-    title: str,
-    split: str | None,
-    rejected: pd.DataFrame,
-    notes: Sequence[str],
-    command: str,
-) -> None:
-    """``report.html`` of a trained model on a file."""
-    sections = [
-        *_findings(findings),
-        Section("Data", [*rejected_blocks(rejected), *(Text(note) for note in notes)]),
-        symmetry_section(findings.symmetry.errors, findings.symmetry.text, tolerance=SYMMETRY_TOLERANCE),
-        reproduce_section(command, None),
-    ]
-    which = "of the file." if split is None else f"of the file; the model was trained on the split {split}."
-    _write(folder, findings, title, sections, " ".join([which, *notes]))
-
-
-def _write(folder: RunFolder, findings: Findings, title: str, sections: Sequence[Section], which: str) -> None:
+def page_of(findings: Findings, which: str) -> Page:
+    """The page of a report; ``which`` pairs were measured stands in its summary."""
     test = findings.metrics["test"]
     known = known_text(findings.samples, findings.preprocess)
     measured = f"measured on {len(findings.samples):,} pairs {which} I{known[1:]}."
-    write_report(
-        folder.path / "report.html",
-        title,
-        sections,
+    return Page(
         summary=f"Which drugs act together in which cell lines: {measured}",
         headline={f"test {metric_name(name)}": test[name] for name in HEADLINES[findings.task]},
+        results=[
+            _result(findings),
+            _predictions(findings),
+            _groups(findings, "Cell line by cell line", findings.by_cell, "cell lines", "cells.csv"),
+            _groups(findings, "Drug by drug", findings.by_drug, "drugs", "drugs.csv"),
+            _ranked(findings),
+            _attention(findings),
+        ],
+        symmetry=symmetry_sections(findings.symmetry),
     )
 
 
@@ -164,17 +122,6 @@ def known_text(samples: Sequence[Combination], preprocess: Mapping[str, Any]) ->
     drugs, cells = set(preprocess["train_drugs"]), set(preprocess["train_cells"])
     known = sum(set(sample.pair) <= drugs and sample.cell.name in cells for sample in samples)
     return f"in {known:,} of {len(samples):,} pairs both drugs and the cell line are in the training part too"
-
-
-def _findings(findings: Findings) -> list[Section]:
-    return [
-        _result(findings),
-        _predictions(findings),
-        _groups(findings, "Cell line by cell line", findings.by_cell, "cell lines", "cells.csv"),
-        _groups(findings, "Drug by drug", findings.by_drug, "drugs", "drugs.csv"),
-        _ranked(findings),
-        _attention(findings),
-    ]
 
 
 def _result(findings: Findings) -> Section:
@@ -315,7 +262,8 @@ def _drugs(sample: Combination) -> tuple[Drug, Drug]:
     return sample.drug_a, sample.drug_b
 
 
-def _data(overlap: Mapping[str, Any], rejected: pd.DataFrame, notes: Sequence[str]) -> Section:
+def data_blocks(overlap: Mapping[str, Any]) -> list[Block]:
+    """What the parts of the split share."""
     repeats = {"rows that repeated a pair, merged": overlap["duplicates"], "in no part": overlap["left_out"]}
     counts = {f"{what} ({part})": n for what in ("drugs", "cells", "tissues") for part, n in overlap[what].items()}
     blocks: list[Block] = [
@@ -330,4 +278,4 @@ def _data(overlap: Mapping[str, Any], rejected: pd.DataFrame, notes: Sequence[st
     if overlap["same_molecule"]:
         names = "; ".join(" = ".join(found) for found in overlap["same_molecule"])
         blocks.append(Text(f"Names of one molecule: {names}."))
-    return Section("Data", [*blocks, *rejected_blocks(rejected), *(Text(note) for note in notes)])
+    return blocks

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -18,9 +18,8 @@ from geoattn.domains.synergy.expression import Scale
 from geoattn.domains.synergy.records import Combination
 from geoattn.domains.synergy.responses import ResponseScale
 from geoattn.errors import InputError
-from geoattn.hub import Pretrained
-from geoattn.tasks._model import checked_device, metrics_text, overlap_text, rows_of_test_part
-from geoattn.tasks._run import RunFolder, command_line, say
+from geoattn.tasks._model import checked_device, metrics_text, overlap_text
+from geoattn.tasks._run import RunFolder, say
 from geoattn.tasks._synergy_evaluate import (
     TASK,
     collator,
@@ -32,9 +31,8 @@ from geoattn.tasks._synergy_evaluate import (
     prediction_table,
 )
 from geoattn.tasks._synergy_predict import Unseen, load
-from geoattn.tasks._synergy_report import Findings, write_test_report
-
-Rows = Literal["all", "test"]
+from geoattn.tasks._synergy_report import Findings, page_of
+from geoattn.tasks._test import Rows, chosen_rows, training_rows, write_test
 
 
 @dataclass
@@ -154,7 +152,7 @@ def test_file(
     )
     task, known = loaded.preprocess["task"], loaded.split.get("keys", {})
     notes = [overlap_text(file.keys, known, "pairs"), *file.notes]
-    chosen = list(range(len(file.keys))) if rows == "all" else rows_of_test_part(file.keys, known, data, "pair")
+    chosen = chosen_rows(rows, file.keys, known, data, "pair")
     samples = [file.samples[row] for row in chosen]
     if len({sample.score for sample in samples}) < 2:
         raise InputError(
@@ -169,7 +167,7 @@ def test_file(
     collate = collator(loaded.preprocess, file.cells)
     prediction, spread = predict_pairs(loaded.model, samples, collate, loaded.preprocess, device)
     metrics: dict[str, Any] = {"test": measure(samples, prediction, task)}
-    train = _training_part(file, known) if rows == "test" else []
+    train = [file.samples[row] for row in training_rows(file.keys, known)] if rows == "test" else []
     baselines = {}
     if train:
         baselines = predict_baselines(train, {"test": samples}, file.cells, task, show=not quiet)["test"]
@@ -187,12 +185,21 @@ def test_file(
             collate=collate,
             preprocess=loaded.preprocess,
         )
-        given = {"--model": model, "--data": data, "--expression": expression, "--drugs": drugs, "--rows": rows}
-        words = [word for name, value in given.items() if value is not None for word in (name, value)]
         table = prediction_table(table_of(samples), samples, prediction, spread, loaded.preprocess)
-        command = command_line([TASK, "test", *words])
-        _write(folder, findings, table, file.rejected, notes, command, loaded)
-        say(f"Report: {folder.path / 'report.html'}", quiet=quiet)
+        split = loaded.split.get("split")
+        which = "of the file." if split is None else f"of the file; the model was trained on the split {split}."
+        write_test(
+            folder,
+            TASK,
+            {"model": model, "data": data, "expression": expression, "drugs": drugs, "rows": rows},
+            page_of(findings, " ".join([which, *notes])),
+            title=loaded.config["summary"],
+            metrics=metrics,
+            tables={"predictions.csv": table, **findings.tables()},
+            rejected=file.rejected,
+            notes=notes,
+            quiet=quiet,
+        )
     return metrics
 
 
@@ -215,37 +222,3 @@ def _read(data: str, expression: str, preprocess: dict[str, Any], **options: Any
     if not samples:
         raise InputError(f"{data}: no usable pair; {len(table)} rows were rejected.")
     return Measured(samples, pair_keys(samples), chunks[-1].cells, table, notes)
-
-
-def _training_part(file: Measured, known: Mapping[str, Sequence[str]]) -> list[Combination]:
-    """The pairs that the model was trained on; none if the file does not have all of them."""
-    wanted = set(known.get("train", ()))
-    if not wanted or not wanted <= set(file.keys):
-        return []
-    return [sample for sample, key in zip(file.samples, file.keys, strict=True) if key in wanted]
-
-
-def _write(
-    folder: RunFolder,
-    findings: Findings,
-    table: pd.DataFrame,
-    rejected: pd.DataFrame,
-    notes: Sequence[str],
-    command: str,
-    loaded: Pretrained,
-) -> None:
-    folder.make()
-    folder.write_environment(command)
-    folder.write_table("predictions.csv", table)
-    folder.write_table("rejected.csv", rejected)
-    findings.write_tables(folder)
-    folder.write_json("metrics.json", findings.metrics)
-    write_test_report(
-        folder,
-        findings,
-        title=loaded.config["summary"],
-        split=loaded.split.get("split"),
-        rejected=rejected,
-        notes=notes,
-        command=command,
-    )

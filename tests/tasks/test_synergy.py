@@ -19,7 +19,7 @@ from geoattn.domains.synergy import baselines, featurize
 from geoattn.domains.synergy import demo as demo_data
 from geoattn.errors import InputError
 from geoattn.hub import from_pretrained
-from geoattn.tasks import _synergy_fit, _synergy_predict, _synergy_report, _synergy_screen, synergy
+from geoattn.tasks import _synergy_predict, _synergy_report, _synergy_screen, _task, synergy
 from geoattn.tasks._parser import UsageError, expand_arguments, merged, recipe_names, recipe_path
 from geoattn.tasks._synergy_fit import fit_parser
 from geoattn.tasks._synergy_predict import predict_file
@@ -715,9 +715,10 @@ class TestBadFiles:
 def test_demo(tmp_path, monkeypatch, capsys):
     """The whole way, with fewer cell lines and epochs."""
     monkeypatch.setattr(synergy, "DEMO_CELLS", 2)
-    original = _synergy_fit.fit_config
+    original = _task.fit_config
     shorter = {"trainer": {"max_epochs": 1}, "model": {"channels": 8, "num_heads": 2}}
-    monkeypatch.setattr(_synergy_fit, "fit_config", lambda given, command: original(merged(given, shorter), command))
+    less = lambda task, options, command: original(task, merged(options, shorter), command)
+    monkeypatch.setattr(_task, "fit_config", less)
     report = synergy.demo(str(tmp_path / "demo"))
     err = capsys.readouterr().err
     assert report.is_file() and str(report) in err and "pairs ranked first are of the synergistic kind" in err
