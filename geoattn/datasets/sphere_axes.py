@@ -52,9 +52,9 @@ def grid_layout(file: str, latitude: np.ndarray, longitude: np.ndarray) -> tuple
     """
     lat, lon = _checked(file, latitude, longitude)
     notes: list[str] = []
-    step = np.diff(lat)
-    if len(lat) > 1 and not ((step <= 0).all() or (step >= 0).all()):
-        raise _disordered(file, "latitude", lat, "neither falls nor rises all the way")
+    if not _in_order(lat):
+        sign = " (does its last value lack the sign?)" if _in_order(np.append(lat[:-1], -lat[-1])) else ""
+        raise _disordered(file, "latitude", lat, f"neither falls nor rises all the way{sign}")
     south_first = len(lat) > 1 and lat[0] < lat[-1]
     rows, ours = _ranks(-lat)
     twice = len(lat) - len(ours)
@@ -109,6 +109,11 @@ def pole_notes(layout: Layout, values: dict[str, np.ndarray]) -> list[str]:
     ]
 
 
+def _in_order(values: np.ndarray) -> bool:
+    step = np.diff(values)
+    return bool((step <= 0).all() or (step >= 0).all())
+
+
 def _is_pole(grid: SphereGrid, row: int) -> bool:
     return abs(grid.latitude[row]) >= AT_POLE
 
@@ -147,6 +152,6 @@ def _checked(file: str, latitude: np.ndarray, longitude: np.ndarray) -> tuple[np
 def _disordered(file: str, name: str, values: np.ndarray, what: str) -> InputError:
     shown = ", ".join(f"{value:g}" for value in values[:5])
     return InputError(
-        f"{file}: {name}: the axis {what} (it begins {shown}), expected one that runs in order and names each "
-        "place once. Sort the file along it; for scattered points give latitude and longitude of every point."
+        f"{file}: {name}: the axis {what} (it begins {shown} and ends {values[-1]:g}), expected one that runs in order "
+        "and names each place once. Sort the file along it; for scattered points give both of every point."
     )
