@@ -81,7 +81,7 @@ def read_scenes(
                 raise RecordError("views", len(raw.sizes), reason, "Lower --data.num-inputs.")
             scene = finish(raw, size)
         except RecordError as error:
-            rejections.add(str(path), number, error, place=f"scene {name!r}:")
+            rejections.add(str(path), number, error, place=f"scene {name!r}")
             continue
         found.scenes.append(scene)
         found.columns.append(raw.columns)

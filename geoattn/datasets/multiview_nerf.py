@@ -13,7 +13,7 @@ import torch
 from geoattn._files import atomic_path, atomic_write_text
 from geoattn._optional import require
 from geoattn.datasets.multiview_raw import RawScene, Size, image_size, refuse_missing
-from geoattn.datasets.splits import PART_NAMES
+from geoattn.datasets.splits import PART_NAMES, PARTS
 from geoattn.domains.multiview.records import Scene
 from geoattn.domains.records import RecordError
 from geoattn.geometry.cameras import to_opengl
@@ -30,7 +30,8 @@ def nerf_files(folder: Path) -> dict[str, Path]:
     if (folder / ONE).is_file():
         return {"": folder / ONE}
     found = {path.stem.removeprefix("transforms_"): path for path in sorted(folder.glob("transforms_*.json"))}
-    return {PART_NAMES[name]: path for name, path in found.items() if name in PART_NAMES}
+    by_part = {PART_NAMES[name]: path for name, path in found.items() if name in PART_NAMES}
+    return {part: by_part[part] for part in PARTS if part in by_part}
 
 
 def read_nerf(folder: Path) -> RawScene:

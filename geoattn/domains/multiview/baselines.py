@@ -15,7 +15,7 @@ from geoattn.domains.multiview.batch import Trial
 from geoattn.errors import InputError
 from geoattn.geometry.cameras import invert_pose, pixel_rays, project
 
-FITTED = 64
+FITTED = 32
 """Training trials, at most, to which the height of the ground is fitted."""
 OVERLAP = 0.1
 """Share of the pixels that two views must see for their agreement to say how high the ground is."""
