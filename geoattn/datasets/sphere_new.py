@@ -1,0 +1,48 @@
+"""Fields of new files, read as the training data were."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from geoattn.datasets.sphere_files import FieldFile, chosen, read_fields
+from geoattn.datasets.sphere_samples import FieldSamples, windows
+from geoattn.datasets.sphere_statistics import check_units
+from geoattn.domains.sphere.records import SphereGrid
+from geoattn.errors import InputError
+
+
+def fields_like(path: str | Path, preprocess: Mapping[str, Any]) -> tuple[FieldFile, FieldSamples, list[str]]:
+    """The samples of a file for a trained model; their targets too, where the file has them.
+
+    Args:
+        path: as for `read_fields`.
+        preprocess: of `SphereData`.
+
+    Returns:
+        The file, its samples (of a forecast all states that have a past, whether the future is known or not), and
+        sentences about it.
+
+    Raises:
+        InputError: a variable that is not there (with the nearest name), one in another unit, too few samples.
+    """
+    names = [*preprocess["inputs"], *preprocess["static"]]
+    source = read_fields(path)
+    chosen(str(path), list(source.variables), names)
+    notes = [*source.notes, *check_units(source, names, preprocess)]
+    known = SphereGrid.from_dict(preprocess["grid"])
+    if not known.same(source.grid):
+        notes.append(f"The points are {source.grid}; the model was trained on {known}.")
+    there = set(preprocess["targets"]) <= set(source.variables)
+    forecast = preprocess["task"] == "forecast"
+    specs = windows(
+        source, preprocess["task"], preprocess["history"], preprocess["steps"], targets=not forecast and there
+    )
+    if not specs:
+        raise InputError(
+            f"{path}: {source.num_samples} samples are too few: the model reads {preprocess['history']} states each."
+        )
+    classes = preprocess["task"] == "segmentation"
+    samples = FieldSamples(source, specs, preprocess["inputs"], preprocess["static"], preprocess["targets"], classes)
+    return source, samples, notes
