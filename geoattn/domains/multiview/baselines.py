@@ -132,15 +132,15 @@ class GroundPlane(ViewBaseline):
         places = (uv / torch.tensor([width, height])).reshape(len(given), *reach.shape, 2)
         inside = ((places >= 0) & (places <= 1)).all(-1) & (depth.reshape(places.shape[:-1]) > 0)
         seen = (inside & (fall > 1e-3))[..., None]  # [V, D, P, 1]
-        source = torch.from_numpy(scene.images[given]).movedim(-1, 1).double() / 255
-        grid = torch.where(seen, 2 * places - 1, 0.0)
+        source = torch.from_numpy(scene.images[given]).movedim(-1, 1).float() / 255
+        grid = torch.where(seen, 2 * places - 1, 0.0).float()
         colors = F.grid_sample(source, grid, padding_mode="border", align_corners=False).movedim(1, -1)
         count = seen.sum(0)  # [D, P, 1]
         blend = (colors * seen).sum(0) / count.clamp(min=1)
         # a point that a view does not see costs what two unlike points cost, else far-off grounds would win
         apart = ((colors - blend).square() * seen).sum((0, 2, 3)) + 3 * source.var() * (~seen).sum((0, 2, 3))
         enough = (count >= 2).double().mean((1, 2)) >= OVERLAP
-        mean = torch.from_numpy(scene.images[given].mean(axis=0) / 255).flatten(0, 1)
+        mean = source.mean(0).movedim(0, -1).flatten(0, 1)
         image = torch.where(count > 0, blend, mean).unflatten(1, (height, width))
         return image, apart.masked_fill(~enough, torch.inf)
 
