@@ -16,7 +16,6 @@ from torch import nn
 
 from geoattn.errors import InputError
 from geoattn.hub import from_pretrained
-from geoattn.tasks._members import Trained, calm_lightning, train_members  # noqa: F401
 from geoattn.tasks._model import metrics_text
 from geoattn.tasks._parser import TaskParser, differences, expand_arguments, merged, recipe_names, recipe_path
 from geoattn.tasks._run import RunFolder, read_config, say
@@ -24,8 +23,6 @@ from geoattn.tasks._training import TRAINER_DEFAULTS, TRAINER_OPTIONS_SET_HERE
 
 ABOUT_THE_CALL = ("recipe", "out", "resume", "quiet")
 """Options that say how to run, not what is trained; they are not written to ``config.yaml``."""
-
-MEASURED = ("valid", "test")
 
 
 @dataclass

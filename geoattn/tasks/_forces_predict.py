@@ -16,10 +16,9 @@ from geoattn.datasets.progress import track
 from geoattn.datasets.rejections import OnError, Rejections
 from geoattn.domains.molecules.force_metrics import Labels
 from geoattn.errors import InputError
-from geoattn.hub import Pretrained
 from geoattn.tasks._forces_evaluate import energy_columns, force_table, predict_structures
 from geoattn.tasks._model import default_device, load_model
-from geoattn.tasks._parts import FORMATS, Parts, checked_out
+from geoattn.tasks._parts import FORMATS, Parts, checked_out, identity_of
 from geoattn.tasks._run import say
 
 TASK = "molecules"
@@ -57,7 +56,7 @@ def predict_forces(
     if chunk_size < 1:
         raise InputError(f"--chunk-size: got {chunk_size}, expected at least 1.")
     loaded = load_model(model, TASK)
-    identity = _identity(loaded, data, on_error, chunk_size)
+    identity = identity_of(loaded, data, {"on_error": on_error, "chunk_size": chunk_size})
     parts = FrameParts(target, identity) if target.suffix in XYZ else TableParts(target, identity)
     done = parts.begin()
     if done:
@@ -134,16 +133,3 @@ def _labelled(frames: list[Frame], labels: Labels) -> list[Any]:
         atoms.calc = single_point(atoms, **results)
         result.append(atoms)
     return result
-
-
-def _identity(loaded: Pretrained, data: str, on_error: str, chunk_size: int) -> dict[str, Any]:
-    file = Path(data).absolute()
-    state = file.stat() if file.is_file() else None
-    return {
-        "data": str(file),
-        "size of the file": state.st_size if state else None,
-        "time of the file": state.st_mtime_ns if state else None,
-        "model": loaded.config["sha256"],
-        "on_error": on_error,
-        "chunk_size": chunk_size,
-    }

@@ -99,15 +99,6 @@ def overlap_counts(counts: Mapping[str, int], total: int, what: str) -> str:
     )
 
 
-def rows_of_test_part(keys: Sequence[str], known: Mapping[str, Sequence[str]], data: str, what: str) -> list[int]:
-    """The rows of a file that are in the test part of a model."""
-    wanted = set(known.get("test", []))
-    rows = [row for row, key in enumerate(keys) if key in wanted]
-    if not rows:
-        raise InputError(f"--rows test: no {what} of {data} is in the test part of the model. Use --rows all.")
-    return rows
-
-
 def metrics_text(metrics: Mapping[str, Any], name: str) -> str:
     """The metrics as a table for the terminal: the model first, then its baselines."""
     entries = dict(rows_of(metrics, "test", name))

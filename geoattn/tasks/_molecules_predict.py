@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
@@ -19,7 +18,7 @@ from geoattn.errors import InputError
 from geoattn.hub import Pretrained
 from geoattn.tasks._model import default_device, load_model
 from geoattn.tasks._molecules_evaluate import predict_samples, prediction_table
-from geoattn.tasks._parts import Parts, checked_out
+from geoattn.tasks._parts import Parts, checked_out, identity_of
 from geoattn.tasks._run import say
 
 TASK = "molecules"
@@ -64,7 +63,8 @@ def predict_file(
     if chunk_size < 1:
         raise InputError(f"--chunk-size: got {chunk_size}, expected at least 1.")
     loaded = load(model)
-    parts = Parts(target, _identity(loaded, data, on_error, chunk_size, smiles_column, id_column))
+    options = {"on_error": on_error, "chunk_size": chunk_size, "smiles_column": smiles_column, "id_column": id_column}
+    parts = Parts(target, identity_of(loaded, data, options))
     done = parts.begin()
     if done:
         say(f"Going on after {done} chunks of {chunk_size} that are done.", quiet=quiet)
@@ -104,20 +104,3 @@ def predict_molecules(model: str | Path | Pretrained, smiles: Sequence[str], dev
     table.insert(0, "smiles", list(smiles))
     table["reason"] = [str(result) if isinstance(result, RecordError) else "" for result in results]
     return table
-
-
-def _identity(
-    loaded: Pretrained, data: str, on_error: str, chunk_size: int, smiles_column: str | None, id_column: str | None
-) -> dict[str, Any]:
-    file = Path(data).absolute()
-    state = file.stat() if file.is_file() else None
-    return {
-        "data": str(file),
-        "size of the file": state.st_size if state else None,
-        "time of the file": state.st_mtime_ns if state else None,
-        "model": loaded.config["sha256"],
-        "on_error": on_error,
-        "chunk_size": chunk_size,
-        "smiles_column": smiles_column,
-        "id_column": id_column,
-    }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import pyarrow.parquet
 
 from geoattn._files import atomic_path, atomic_write_text, remove_leftovers
 from geoattn.errors import InputError
+from geoattn.hub import Pretrained
 
 FORMATS = (".csv", ".parquet")
 
@@ -110,6 +111,19 @@ class Parts:
 
     def _files(self) -> list[Path]:
         return sorted(self.folder.glob("*.parquet"))
+
+
+def identity_of(loaded: Pretrained, data: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """What is predicted, for `Parts`: the model, the file as it is now, and the options."""
+    file = Path(data).absolute()
+    state = file.stat() if file.is_file() else None
+    return {
+        "data": str(file),
+        "size of the file": state.st_size if state else None,
+        "time of the file": state.st_mtime_ns if state else None,
+        "model": loaded.config["sha256"],
+        **{name: list(value) if isinstance(value, tuple) else value for name, value in options.items()},
+    }
 
 
 def checked_out(out: str, formats: Sequence[str] = FORMATS) -> Path:

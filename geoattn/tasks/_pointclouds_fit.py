@@ -8,28 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import torch
 
 from geoattn._numbers import counted, format_measure, metric_name
 from geoattn.datasets.pointclouds import PointCloudData
 from geoattn.domains.pointclouds.audit import audit
 from geoattn.domains.pointclouds.featurize import Featurizer
-from geoattn.hub import Card, save_pretrained
-from geoattn.tasks._fit import (
-    MEASURED,
-    Run,
-    Trained,
-    add_fit_options,
-    announce,
-    calm_lightning,
-    opened,
-    parse_mapping,
-    parse_words,
-    refuse_other_data,
-    train_members,
-    write_beginning,
-)
-from geoattn.tasks._model import split_record
+from geoattn.tasks._fit import Run, add_fit_options
 from geoattn.tasks._parser import TaskParser, data_parser
 from geoattn.tasks._pointclouds_evaluate import (
     HEADLINE,
@@ -43,10 +27,11 @@ from geoattn.tasks._pointclouds_evaluate import (
 )
 from geoattn.tasks._pointclouds_features import FeatureOptions, read_clouds
 from geoattn.tasks._pointclouds_module import PointCloudModule, check_options
-from geoattn.tasks._pointclouds_report import Findings, overlap_warnings, robustness, write_fit_report
+from geoattn.tasks._pointclouds_report import Findings, data_blocks, overlap_warnings, page_of, robustness
 from geoattn.tasks._pointclouds_symmetry import measure_batch, measure_rotation
-from geoattn.tasks._run import RunFolder, command_line, say
-from geoattn.tasks._training import make_trainer
+from geoattn.tasks._report import TEST_PART
+from geoattn.tasks._run import say
+from geoattn.tasks._task import MEASURED, About, FitTask, Fitted, Measured, fit_files, fit_words
 
 TITLES = {
     "classification": "Classes of point clouds",
@@ -88,11 +73,6 @@ def fit_parser() -> TaskParser:
     return parser
 
 
-def run_fit(arguments: list[str]) -> Run:
-    """The verb, from the words of the command line behind it."""
-    return fit_config(parse_words(fit_parser(), TASK, arguments), command_line([TASK, "fit", *arguments]))
-
-
 def fit(
     file: str | Path,
     *,
@@ -121,57 +101,22 @@ def fit(
         >>> run = pointclouds.fit("scans/", data={"task": "classification"})  # doctest: +SKIP
         >>> run.metrics["test_so3"]["accuracy"]["value"]  # doctest: +SKIP
     """
-    command = f"geoattn.tasks.pointclouds.fit({str(file)!r}, recipe={recipe!r}, ...)"
-    return fit_config(parse_mapping(fit_parser(), TASK, file, recipe, out, resume, quiet, options), command)
+    return fit_files(FIT, file, recipe=recipe, out=out, resume=resume, quiet=quiet, options=options)
 
 
-def fit_config(options: Mapping[str, Any], command: str) -> Run:
-    """Train, measure and write everything, from complete options."""
-    config, folder, finished = opened(TASK, options)
-    if finished is not None:
-        return finished
-    quiet = options["quiet"]
+def _read(config: Mapping[str, Any], show: bool) -> PointCloudData:
     check_options(config["model"])
-    with calm_lightning(), torch.random.fork_rng():
-        make_trainer(config["trainer"], [], folder.path)  # options that cannot be used show now: before the reading
-        data = PointCloudData(**config["data"], seed=config["seed"], progress=not quiet)
-        data.setup()
-        data.check_labels()
-        read_clouds(data, config["model"]["name"], config["features"])
-        PointCloudModule(data, **config["model"])  # and these before anything is written
-    split = split_record(
-        data.split, data.table["id"].tolist(), cloud_keys(data.clouds), str(data.split_spec), data.split_seed
-    )
-    if options["resume"]:
-        refuse_other_data(folder, split, "clouds")
-    write_beginning(folder, config, split, data.rejected, command)
-    sizes = ", ".join(f"{len(rows)} {part}" for part, rows in data.split.items())
-    sizes = f"{counted(len(data.clouds), 'cloud')}: {sizes}; {len(data.rejected)} rejected"
-    say(f"{sizes}. Run folder: {folder.path}", quiet=quiet)
-    trained = train_members(
-        folder,
-        config,
-        data,
-        lambda: PointCloudModule(data, **config["model"]),
-        shown=f"valid_{HEADLINE[data.task]}",
-        quiet=quiet,
-    )
-    run = _finish(folder, config, data, trained, command, split, quiet)
-    announce(run, quiet)
-    return run
+    data = PointCloudData(**config["data"], seed=config["seed"], progress=show)
+    data.setup()
+    data.check_labels()
+    read_clouds(data, config["model"]["name"], config["features"])
+    return data
 
 
-def _finish(
-    folder: RunFolder,
-    config: Mapping[str, Any],
-    data: PointCloudData,
-    trained: Trained,
-    command: str,
-    split: Mapping[str, Any],
-    quiet: bool,
-) -> Run:
-    """Predictions, metrics, baselines, overlap, model folder and report; the report is the last file."""
-    say("Measuring as given and turned, baselines, overlap of the parts ...", quiet=quiet)
+def _measure(fitted: Fitted[PointCloudData]) -> Measured:
+    """Predictions, metrics, baselines, overlap, symmetry."""
+    say("Measuring as given and turned, baselines, overlap of the parts ...", quiet=fitted.quiet)
+    data, trained = fitted.data, fitted.trained
     featurizer = Featurizer(data.preprocess)
     clouds = {part: data.part(part) for part in ("train", *MEASURED)}
     predict = partial(predict_clouds, trained.model, featurizer=featurizer, device=trained.device)
@@ -195,12 +140,9 @@ def _finish(
         )
         for part in MEASURED
     ]
-    folder.write_table("predictions.csv", pd.concat(tables))
-    folder.write_table("metrics.csv", trained.history)
-    folder.write_json("metrics.json", metrics)
     overlap = audit(data.clouds, data.split)
     for text in overlap_warnings(overlap, data.task):
-        say(f"Warning: {text}", quiet=quiet)
+        say(f"Warning: {text}", quiet=fitted.quiet)
     findings = Findings(
         clouds=clouds["test"],
         answers=answers["test"],
@@ -212,56 +154,44 @@ def _finish(
         model=model,
         featurizer=featurizer,
     )
-    card = _card(config, data, findings, overlap, command)
-    save_pretrained(
-        folder.path / "model",
-        model,
-        task=TASK,
-        preprocess=data.preprocess,
+    return Measured(
         metrics=metrics,
-        split=split,
-        card=card,
+        tables={"predictions.csv": pd.concat(tables)},
+        overlap=overlap["pairs"]["train/test"],
+        symmetry=findings.rotation or findings.batch,
+        about=_about(data, fitted.config, findings),
+        page=page_of(findings, TEST_PART),
+        data=data_blocks(overlap, data.task),
+        loss="loss",
     )
-    write_fit_report(
-        folder,
-        findings,
-        title=card.title,
-        history=trained.history,
-        best_epochs=trained.best_epochs,
-        seconds=float(trained.history["seconds"].sum()),
-        overlap=overlap,
-        rejected=data.rejected,
-        notes=data.notes,
-        config=config,
-        command=command,
-    )
-    return Run(folder.path, model, metrics)
 
 
-def _card(
-    config: Mapping[str, Any], data: PointCloudData, findings: Findings, overlap: Mapping[str, Any], command: str
-) -> Card:
-    """The model card: what the user said about the data, and what was measured."""
-    said, name = config["card"], Path(config["data"]["file"]).name
+def _about(data: PointCloudData, config: Mapping[str, Any], findings: Findings) -> About:
     names = ", ".join(data.class_names if data.task == "classification" else data.segment_names)
-    shown = findings.rotation or findings.batch
     headline = HEADLINE[data.task]
     scores = {split: format_measure(findings.metrics[split][headline]) for split in ("test", "test_so3")}
     turned = f"{metric_name(headline)} {scores['test']} as given, {scores['test_so3']} turned at random"
     pose = [] if findings.rotation else [f"Knows how a cloud stands: {turned}."]
     normals = ["Needs the normals of every cloud."] if data.preprocess["normals"] == "given" else []
-    return Card(
-        title=said["title"] or TITLES[data.task],
-        summary=said["summary"] or SUMMARIES[data.task].format(names=names),
-        targets=said["targets"] or MEANINGS[data.task],
-        data=said["data"] or name,
-        data_licence=said["data_licence"],
-        split=f"{data.split_spec}, seed {data.split_seed}",
-        overlap={what.replace("_", " "): count for what, count in overlap["pairs"]["train/test"].items()},
-        symmetry=shown.text.rstrip("."),
-        equivariance_error=shown.errors,
-        command=command,
-        seeds=[config["seed"] + k for k in range(config["ensemble"])],
-        limits=[*(said["limits"] or []), *pose, *normals, *(t.format(**data.preprocess) for t in LIMITS)],
+    return About(
+        title=TITLES[data.task],
+        summary=SUMMARIES[data.task].format(names=names),
+        targets=config["card"]["targets"] or MEANINGS[data.task],
         input="clouds/",
+        limits=[*pose, *normals, *(text.format(**data.preprocess) for text in LIMITS)],
     )
+
+
+FIT = FitTask(
+    name=TASK,
+    samples="clouds",
+    parser=fit_parser,
+    read=_read,
+    module=PointCloudModule,
+    keys=lambda data: cloud_keys(data.clouds),
+    shown=lambda data: f"valid_{HEADLINE[data.task]}",
+    measure=_measure,
+    count=lambda data: counted(len(data.clouds), "cloud"),
+)
+run_fit = partial(fit_words, FIT)
+"""The verb, from the words of the command line behind it."""

@@ -25,7 +25,7 @@ from geoattn.domains.pointclouds.records import Cloud
 from geoattn.errors import InputError
 from geoattn.hub import Pretrained
 from geoattn.tasks._model import checked_device, load_model
-from geoattn.tasks._parts import FORMATS, Parts, checked_out
+from geoattn.tasks._parts import FORMATS, Parts, checked_out, identity_of
 from geoattn.tasks._pointclouds_evaluate import TASK, Answers, predict_clouds, prediction_table
 from geoattn.tasks._pointclouds_scan import predict_scan
 from geoattn.tasks._run import say
@@ -98,8 +98,9 @@ def predict_file(
     listed = Rejections(on_error, "clouds")
     entries = list_clouds(data, columns, listed).entries
     names = file_names([entry.id for entry in entries], format)
-    options = {"format": format, "on_error": on_error, "chunk_size": chunk_size, "file_column": file_column}
-    parts = Parts(target, _identity(loaded, data, entries, options | {"id_column": id_column}))
+    options = {"list of clouds": _listing(entries), "format": format, "on_error": on_error, "chunk_size": chunk_size}
+    options |= {"file_column": file_column, "id_column": id_column}
+    parts = Parts(target, identity_of(loaded, data, options))
     done = parts.begin()
     if done:
         say(f"Going on after what is done: {counted(done, 'chunk')} of {chunk_size}.", quiet=quiet)
@@ -284,19 +285,6 @@ def _said(answers: Answers, place: int, preprocess: Mapping[str, Any]) -> dict[s
     if preprocess["task"] == "normals":
         return {"normals": answers.points[place]}
     return {"classes": answers.points[place], "probability": answers.probability[place]}
-
-
-def _identity(loaded: Pretrained, data: str, entries: Sequence[Entry], options: Mapping[str, Any]) -> dict[str, Any]:
-    path = Path(data).absolute()
-    state = path.stat() if path.is_file() else None
-    return {
-        "data": str(path),
-        "size of the file": state.st_size if state else None,
-        "time of the file": state.st_mtime_ns if state else None,
-        "list of clouds": _listing(entries),
-        "model": loaded.config["sha256"],
-        **options,
-    }
 
 
 def _listing(entries: Sequence[Entry]) -> str:

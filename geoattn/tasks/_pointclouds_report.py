@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from torch import nn
 
 from geoattn._numbers import counted, lower_is_better, metric_name
@@ -24,12 +23,10 @@ from geoattn.report import (
     Text,
     WarningBox,
     metrics_table,
-    symmetry_section,
-    write_report,
 )
 from geoattn.report.lines import line_figure
 from geoattn.report.matrices import confusion_figure
-from geoattn.tasks._model import SYMMETRY_TOLERANCE, Symmetry
+from geoattn.tasks._model import Symmetry
 from geoattn.tasks._pointclouds_evaluate import (
     HEADLINE,
     PARTITIONS,
@@ -42,8 +39,7 @@ from geoattn.tasks._pointclouds_evaluate import (
     turned_by,
 )
 from geoattn.tasks._pointclouds_pictures import picture_sections
-from geoattn.tasks._report import beaten_by, overlap_table, rejected_blocks, reproduce_section, training_section
-from geoattn.tasks._run import RunFolder
+from geoattn.tasks._report import Page, beaten_by, overlap_table, symmetry_sections
 
 ANGLES = (0, 30, 60, 90, 135, 180)
 CURVE_CLOUDS = 150
@@ -117,59 +113,15 @@ def overlap_warnings(overlap: Mapping[str, Any], task: str) -> list[str]:
     return found
 
 
-def write_fit_report(
-    folder: RunFolder,
-    findings: Findings,
-    *,
-    title: str,
-    history: pd.DataFrame,
-    best_epochs: Sequence[int],
-    seconds: float,
-    overlap: Mapping[str, Any],
-    rejected: pd.DataFrame,
-    notes: Sequence[str],
-    config: Mapping[str, Any],
-    command: str,
-) -> None:
-    """``report.html`` of a training run."""
-    sections = [
-        _result(findings),
-        _robustness(findings),
-        *_confusion(findings),
-        *picture_sections(findings),
-        training_section(history, best_epochs, seconds, ylabel="loss", keep=config["model"]["keep"]),
-        _data(overlap, findings.preprocess["task"], rejected, notes),
-        *_symmetry(findings),
-        reproduce_section(command, config),
-    ]
-    _write(folder, findings, title, sections, "of the test part, which took part in no decision.")
-
-
-def write_test_report(
-    folder: RunFolder, findings: Findings, *, title: str, rejected: pd.DataFrame, notes: Sequence[str], command: str
-) -> None:
-    """``report.html`` of a trained model on a file."""
-    sections = [
-        _result(findings),
-        _robustness(findings),
-        *_confusion(findings),
-        *picture_sections(findings),
-        Section("Data", [*rejected_blocks(rejected), *(Text(note) for note in notes)]),
-        *_symmetry(findings),
-        reproduce_section(command, None),
-    ]
-    _write(folder, findings, title, sections, " ".join(["of the file.", *notes]))
-
-
-def _write(folder: RunFolder, findings: Findings, title: str, sections: Sequence[Section], which: str) -> None:
+def page_of(findings: Findings, which: str) -> Page:
+    """The page of a report; ``which`` clouds were measured stands in its summary."""
     name = HEADLINE[findings.preprocess["task"]]
     shown = {split: POSES[protocol] for protocol, (split, _) in PROTOCOLS.items() if split in findings.metrics}
-    write_report(
-        folder.path / "report.html",
-        title,
-        sections,
+    return Page(
         summary=f"Measured on {counted(len(findings.clouds), 'cloud')} {which}",
         headline={f"{metric_name(name)}, {pose}": findings.metrics[split][name] for split, pose in shown.items()},
+        results=[_result(findings), _robustness(findings), *_confusion(findings), *picture_sections(findings)],
+        symmetry=_symmetry(findings),
     )
 
 
@@ -232,11 +184,11 @@ def _confusion(findings: Findings) -> list[Section]:
     return [Section("Confusion", [Plot(confusion_figure(counts), "Clouds of the test part, as given.")])]
 
 
-def _data(overlap: Mapping[str, Any], task: str, rejected: pd.DataFrame, notes: Sequence[str]) -> Section:
+def data_blocks(overlap: Mapping[str, Any], task: str) -> list[Block]:
+    """What the parts of the split share."""
     repeats = {"clouds that repeat an earlier cloud": overlap["duplicates"], "in no part": overlap["left_out"]}
     blocks: list[Block] = [KeyValues({**overlap["sizes"], **repeats}), overlap_table(audit_rows(overlap), "clouds")]
-    blocks += [WarningBox(text) for text in overlap_warnings(overlap, task)]
-    return Section("Data", [*blocks, *rejected_blocks(rejected), *(Text(note) for note in notes)])
+    return [*blocks, *(WarningBox(text) for text in overlap_warnings(overlap, task))]
 
 
 def _symmetry(findings: Findings) -> list[Section]:
@@ -244,8 +196,7 @@ def _symmetry(findings: Findings) -> list[Section]:
     sections = []
     for title, symmetry in found:
         if symmetry is not None:
-            shown = symmetry_section(symmetry.errors, symmetry.text, tolerance=SYMMETRY_TOLERANCE)
-            sections.append(Section(title, shown.blocks))
+            sections += [Section(title, section.blocks) for section in symmetry_sections(symmetry)]
     if findings.rotation is None:
         text = "This model knows how a cloud stands; the table of poses shows what that costs."
         sections.insert(0, Section("Symmetry", [Text(text)]))

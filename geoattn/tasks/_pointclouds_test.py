@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import pandas as pd
 
@@ -16,7 +15,7 @@ from geoattn.datasets.rejections import OnError, none_left
 from geoattn.domains.pointclouds.featurize import Featurizer
 from geoattn.domains.pointclouds.records import Cloud
 from geoattn.errors import InputError
-from geoattn.tasks._model import checked_device, metrics_text, overlap_text, rows_of_test_part
+from geoattn.tasks._model import checked_device, metrics_text, overlap_text
 from geoattn.tasks._pointclouds_evaluate import (
     POSES,
     PROTOCOLS,
@@ -29,11 +28,10 @@ from geoattn.tasks._pointclouds_evaluate import (
     prediction_table,
 )
 from geoattn.tasks._pointclouds_predict import check_clouds, load, unit_notes
-from geoattn.tasks._pointclouds_report import Findings, robustness, write_test_report
+from geoattn.tasks._pointclouds_report import Findings, page_of, robustness
 from geoattn.tasks._pointclouds_symmetry import measure_batch, measure_rotation
-from geoattn.tasks._run import RunFolder, command_line, say
-
-Rows = Literal["all", "test"]
+from geoattn.tasks._run import RunFolder, say
+from geoattn.tasks._test import Rows, chosen_rows, training_rows, write_test
 
 
 @dataclass
@@ -85,13 +83,13 @@ def test_file(
     columns = CloudColumns(file=file_column, label=label_column, id=id_column)
     file = _read(data, loaded.preprocess, columns, on_error)
     known = loaded.split.get("keys", {})
-    chosen = list(range(len(file.keys))) if rows == "all" else rows_of_test_part(file.keys, known, data, "cloud")
+    chosen = chosen_rows(rows, file.keys, known, data, "cloud")
     clouds, featurizer = [file.clouds[row] for row in chosen], Featurizer(loaded.preprocess)
     notes = [overlap_text(file.keys, known, "clouds", rows=rows), *file.notes, *unit_notes(clouds, loaded.preprocess)]
     for note in notes:
         say(note, quiet=quiet)
     predict = partial(predict_clouds, loaded.model, featurizer=featurizer, device=device)
-    train = _training_part(file, loaded.split) if rows == "test" else []
+    train = [file.clouds[row] for row in training_rows(file.keys, known)] if rows == "test" else []
     baselines = fitted_baselines(train, loaded.preprocess) if train else {}
     protocols = list(PROTOCOLS) if protocol is None else [protocol]
     given = {"": predict(clouds)} if folder is not None or "given" in protocols else {}
@@ -116,10 +114,18 @@ def test_file(
             featurizer=featurizer,
         )
         table = prediction_table(file.table.drop(columns="file").iloc[chosen], clouds, given[""], loaded.preprocess)
-        options = ["--model", model, "--data", data, "--out", str(folder.path), "--rows", rows]
-        options += [] if protocol is None else ["--protocol", protocol]
-        _write(folder, findings, table, file.rejected, notes, command_line([TASK, "test", *options]), loaded.config)
-        say(f"Report: {folder.path / 'report.html'}", quiet=quiet)
+        write_test(
+            folder,
+            TASK,
+            {"model": model, "data": data, "out": str(folder.path), "rows": rows, "protocol": protocol},
+            page_of(findings, " ".join(["of the file.", *notes])),
+            title=loaded.config["summary"],
+            metrics=metrics,
+            tables={"predictions.csv": table},
+            rejected=file.rejected,
+            notes=notes,
+            quiet=quiet,
+        )
     return metrics
 
 
@@ -135,28 +141,3 @@ def _read(data: str, preprocess: dict[str, Any], columns: CloudColumns, on_error
     table = pd.concat([chunk.table for chunk in chunks], ignore_index=True)
     notes = list(dict.fromkeys(note for chunk in chunks for note in chunk.notes))
     return Measured(clouds, table, cloud_keys(clouds), rejected, notes)
-
-
-def _training_part(file: Measured, split: Mapping[str, Any]) -> list[Cloud]:
-    """The clouds that the model was trained on; none if the file does not have all of them."""
-    wanted = set(split["keys"]["train"])
-    if not wanted <= set(file.keys):
-        return []
-    return [cloud for cloud, key in zip(file.clouds, file.keys, strict=True) if key in wanted]
-
-
-def _write(
-    folder: RunFolder,
-    findings: Findings,
-    table: pd.DataFrame,
-    rejected: pd.DataFrame,
-    notes: Sequence[str],
-    command: str,
-    config: Mapping[str, Any],
-) -> None:
-    folder.make()
-    folder.write_environment(command)
-    folder.write_table("predictions.csv", table)
-    folder.write_table("rejected.csv", rejected)
-    folder.write_json("metrics.json", findings.metrics)
-    write_test_report(folder, findings, title=config["summary"], rejected=rejected, notes=notes, command=command)

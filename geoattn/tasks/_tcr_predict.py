@@ -20,7 +20,7 @@ from geoattn.domains.tcr.records import Epitope, Pair
 from geoattn.errors import InputError
 from geoattn.hub import Pretrained
 from geoattn.tasks._model import checked_device, load_model
-from geoattn.tasks._parts import Parts, checked_out
+from geoattn.tasks._parts import Parts, checked_out, identity_of
 from geoattn.tasks._run import say
 from geoattn.tasks._tcr_evaluate import TASK, predict_pairs, prediction_table
 
@@ -89,7 +89,7 @@ def predict_file(
         id=id_column,
     )
     options = {"anchors": anchors, "epitopes": epitopes, "on_error": on_error, "chunk_size": chunk_size}
-    parts = Parts(target, _identity(loaded, data, options | vars(columns)))
+    parts = Parts(target, identity_of(loaded, data, options | vars(columns)))
     done = parts.begin()
     if done:
         say(f"Going on after {done} chunks of {chunk_size} that are done.", quiet=quiet)
@@ -186,15 +186,3 @@ def _with_seen(table: pd.DataFrame, preprocess: Mapping[str, Any]) -> pd.DataFra
     """The columns that are written, and whether the epitope was in the training part."""
     table = table.drop(columns=[name for name in ("file", "full", "label", "study") if name in table])
     return table.assign(epitope_seen=table["epitope"].isin(preprocess["epitopes"]))
-
-
-def _identity(loaded: Pretrained, data: str, options: Mapping[str, Any]) -> dict[str, Any]:
-    file = Path(data).absolute()
-    state = file.stat() if file.is_file() else None
-    return {
-        "data": str(file),
-        "size of the file": state.st_size if state else None,
-        "time of the file": state.st_mtime_ns if state else None,
-        "model": loaded.config["sha256"],
-        **{name: list(value) if isinstance(value, tuple) else value for name, value in options.items()},
-    }
