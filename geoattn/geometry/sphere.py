@@ -55,7 +55,7 @@ def lat_lon_grid(nlat: int, nlon: int, kind: str = "equiangular") -> SpherePoint
     _check_at_least_one(nlon, "nlon")
     colatitude, weight = latitudes(nlat, kind)
     longitude = torch.arange(nlon, dtype=torch.float64) * (2 * math.pi / nlon)
-    return _product(colatitude, weight, longitude, torch.full((nlon,), 2 * math.pi / nlon).double(), kind)
+    return _product(colatitude, weight, longitude, torch.full_like(longitude, 2 * math.pi / nlon), kind)
 
 
 def lat_lon_points(latitude: Tensor, longitude: Tensor) -> SpherePoints:

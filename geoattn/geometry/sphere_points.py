@@ -67,4 +67,5 @@ def unit_vectors(colatitude: Tensor, longitude: Tensor) -> Tensor:
 
 def geodesic_distance(a: Tensor, b: Tensor) -> Tensor:
     """``[...]`` angle in radians between unit vectors ``[..., 3]``, accurate for small and large ones."""
+    a, b = torch.broadcast_tensors(a, b)
     return torch.atan2(torch.linalg.cross(a, b).norm(dim=-1), (a * b).sum(-1))

@@ -130,7 +130,10 @@ def areas_between_midpoints(colatitude: Tensor) -> Tensor:
 def arcs_between_midpoints(longitude: Tensor) -> Tensor:
     """``[nlon]`` weights summing to 2 pi: the arc up to the midpoints between columns; equal columns share theirs."""
     turn = 2 * math.pi
-    rounded = (longitude % turn / turn * 1e9).round() % 1e9
-    column, inverse, count = rounded.unique(return_inverse=True, return_counts=True)
-    gap = torch.cat([column, column[:1] + 1e9]).diff() * (turn / 1e9)
+    longitude = longitude % turn
+    rounded = (longitude / turn * 1e9).round() % 1e9
+    group, inverse, count = rounded.unique(return_inverse=True, return_counts=True)
+    around = torch.where(rounded == 0, torch.remainder(longitude + 1, turn) - 1, longitude)  # just below 360 is 0
+    column = torch.zeros_like(group).index_add(0, inverse, around) / count
+    gap = torch.cat([column, column[:1] + turn]).diff()
     return ((gap + gap.roll(1)) / 2 / count)[inverse]

@@ -1,5 +1,6 @@
 """Layers: one attention family per file."""
 
+from geoattn.layers.attention_s2 import AttentionS2, NeighborhoodAttentionS2
 from geoattn.layers.bias_factors import (
     BiasFactors,
     alibi_factors,
@@ -34,6 +35,7 @@ from geoattn.layers.so3_activation import GateActivation, S2Activation, Separabl
 from geoattn.layers.so3_layer_norm import SO3LayerNorm
 from geoattn.layers.so3_linear import SO3Linear
 from geoattn.layers.sparse_gin import SparseGINAdapter
+from geoattn.layers.spherical_attention import SphereAttention, sphere_attention
 from geoattn.layers.symmetrize import (
     Canonicalize,
     FrameAveraging,
@@ -47,6 +49,7 @@ from geoattn.layers.vector_attention import VectorAttention
 
 __all__ = [
     "GTA",
+    "AttentionS2",
     "BiasFactors",
     "BiasedAttention",
     "Canonicalize",
@@ -66,6 +69,7 @@ __all__ = [
     "GraphAttentionLayer",
     "GroupedLinear",
     "GroupedMLP",
+    "NeighborhoodAttentionS2",
     "NormNonlinearity",
     "OffsetAttention",
     "OrbitDistance",
@@ -81,6 +85,7 @@ __all__ = [
     "SO3Linear",
     "SeparableS2Activation",
     "SparseGINAdapter",
+    "SphereAttention",
     "TensorFieldConv",
     "TokenConvolution",
     "VectorAttention",
@@ -96,6 +101,7 @@ __all__ = [
     "mean_log_degree",
     "pair_tokens",
     "prior_regularization",
+    "sphere_attention",
     "squared_distance_factors",
     "svd_factors",
     "with_self_loops",

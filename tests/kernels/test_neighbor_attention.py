@@ -103,6 +103,21 @@ def test_compiled_loops_equal_the_reference(graph, heads, dim, dim_v, kv, dtype)
     assert_close(found, expected)
 
 
+@pytest.mark.parametrize("implementation", ["reference", "numba"])
+@pytest.mark.parametrize("heads", [3, 8, 20])
+def test_a_bias_of_one_column_serves_all_heads(graph, heads, implementation):
+    nbr, (q, k, v, bias) = graph.neighborhood(), tensors(graph, heads, 8, 8)
+
+    def repeated(q, k, v, bias):
+        return neighbor_attention(q, k, v, nbr, bias.expand(-1, heads))
+
+    with use(implementation):
+        found = output_and_gradients(lambda *x: neighbor_attention(*x[:3], nbr, x[3]), [q, k, v, bias[:, :1]])
+        expected = output_and_gradients(repeated, [q, k, v, bias[:, :1]])
+    assert found[4].shape == (nbr.num_edges, 1)
+    assert_close(found, expected)
+
+
 @settings(max_examples=30)
 @given(st.data())
 def test_any_graph(data):
@@ -433,7 +448,7 @@ def test_wrong_arguments(small_graph):
         neighbor_attention(q, k[:, :, 1:], v, nbr)
     with pytest.raises(ShapeError, match=r"v: got shape \(3, 8\), expected \[Ns, H, Dv\]"):
         neighbor_attention(q, k, v.flatten(1), nbr)
-    with pytest.raises(ShapeError, match=r"bias: got shape \(6, 3\), expected \[E, H\] with H as in q"):
+    with pytest.raises(ShapeError, match=r"bias: got shape \(6, 3\), expected \[E, H\] or \[E, 1\] with H as in q"):
         neighbor_attention(q, k, v, nbr, torch.randn(6, 3))
     with pytest.raises(ShapeError, match="kv: got 'nodes', expected 'node' or 'edge'. Did you mean 'node'"):
         neighbor_attention(q, k, v, nbr, kv="nodes")

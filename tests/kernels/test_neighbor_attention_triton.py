@@ -47,6 +47,7 @@ for dtype, (edge_index, targets, sources), kv in itertools.product(sizes, graphs
         bias[nbr.edge_id[nbr.target == 2]] = -torch.inf
         run = lambda q, k, v, bias=None: neighbor_attention(q, k, v, nbr, bias, kv=kv)
         compare(run, (q, k, v, bias), (True, True, True, True))
+        compare(run, (q, k, v, bias[:, :1].contiguous()), (True, True, True, True))
     compare(run, (q, k, v), (True, True, True))
 nbr = Neighborhood.from_edge_index(hub, 7, 4)
 q, k, v, bias = (torch.randn(*shape) for shape in ((7, 2, 4), (4, 2, 4), (4, 2, 3), (45, 2)))
@@ -70,7 +71,7 @@ from triton.compiler import ASTSource
 import importlib
 
 cuda = importlib.import_module("geoattn.kernels.neighbor_attention.cuda")
-constants = {"SCALE": 0.3, "HAS_BIAS": True, "HEADS": 8, "DIM_K": 16, "DIM_V": 16}
+constants = {"SCALE": 0.3, "HAS_BIAS": True, "BIAS_HEADS": 8, "HEADS": 8, "DIM_K": 16, "DIM_V": 16}
 constants |= {"BLOCK_E": 16, "BLOCK_H": 8, "BLOCK_K": 16, "BLOCK_V": 16}
 constants |= dict.fromkeys(("WANT_Q", "WANT_BIAS", "WANT_EDGE_K", "WANT_EDGE_V", "WANT_K", "WANT_V"), True)
 kernels = {name: kernel for name, kernel in vars(cuda).items() if name.endswith("_kernel")}

@@ -36,7 +36,7 @@ def neighbor_attention(
         k: keys: ``[Ns, H, D]`` of the sources or, with ``kv="edge"``, ``[E, H, D]`` of the edges.
         v: values: ``[Ns, H, Dv]`` or ``[E, H, Dv]``.
         nbr: the edges.
-        bias: ``[E, H]`` added to the logits. -inf masks an edge for a head.
+        bias: ``[E, H]``, or ``[E, 1]`` for all heads alike, added to the logits. -inf masks an edge for a head.
         scale: factor of the dot products; None: :math:`D^{-1/2}`.
         kv: whether k and v belong to source nodes or to edges. Edge tensors are in the caller's order of the edges.
 
@@ -93,8 +93,8 @@ def _check(q: Tensor, k: Tensor, v: Tensor, nbr: Neighborhood, bias: Tensor | No
         raise ShapeError("v", f"shape {tuple(v.shape)}", f"[{name}, H, Dv] with H as in q, {tuple(q.shape)}")
     if bias is not None:
         check_rows("bias", bias, nbr.num_edges, "E", nbr)
-        if bias.ndim != 2 or bias.shape[1] != q.shape[1]:
-            raise ShapeError("bias", f"shape {tuple(bias.shape)}", f"[E, H] with H as in q, {tuple(q.shape)}")
+        if bias.ndim != 2 or bias.shape[1] not in (1, q.shape[1]):
+            raise ShapeError("bias", f"shape {tuple(bias.shape)}", f"[E, H] or [E, 1] with H as in q, {tuple(q.shape)}")
 
 
 @operation(strided=True)

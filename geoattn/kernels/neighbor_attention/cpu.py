@@ -64,6 +64,15 @@ def _add_weighted(y, i, weight, stride, x, row, start, count, heads, dim):
 
 
 @_inline
+def _add_bias(logit, at, heads, bias, edge):
+    if bias.shape[1] == heads:
+        add_scaled(logit, at, 0, heads, 1, bias, edge)
+    else:  # one for all heads
+        for h in range(heads):
+            logit[at + h] += bias[edge, 0]
+
+
+@_inline
 def _scaled_row(y, x, i, length, factor):
     for f in range(length):
         y[f] = x[i, f] * factor
@@ -104,7 +113,7 @@ def _kernels(literal_dim: int):
                         prefetch_row(v, row[e + AHEAD], heads * dim_v)
                     dot_heads(query, 0, k, row[e], heads, dim_k, logit, at)
                     if bias.shape[0] > 0:
-                        add_scaled(logit, at, 0, heads, 1, bias, edge_id[e])
+                        _add_bias(logit, at, heads, bias, edge_id[e])
                 for lane in range(count * padded, (count * padded + LANES - 1) // LANES * LANES):
                     logit[lane] = -np.inf
                 softmax_block(logit, count, padded, peak, total, fade)
@@ -140,15 +149,19 @@ def _kernels(literal_dim: int):
                     dot_heads_minus(query, 0, k, row[e], heads, dim_k, p, at, lse_mean, i, 0)
                     dot_heads_minus(grad, i, v, row[e], heads, dim_v, ds, at, lse_mean, i, heads)
                     if bias.shape[0] > 0:
-                        add_scaled(p, at, 0, heads, 1, bias, edge_id[e])
+                        _add_bias(p, at, heads, bias, edge_id[e])
                 softmax_backward_block(p, ds, count, padded)
                 if want_q:
                     _add_weighted(grad_q, i, ds, padded, k, row, start, count, heads, dim_k)
                 for e in range(start, start + count):
                     at, caller = (e - start) * padded, edge_id[e]
-                    if want_bias:
+                    if want_bias and grad_bias.shape[1] == heads:
                         for h in range(heads):
                             grad_bias[caller, h] = ds[at + h]
+                    elif want_bias:
+                        grad_bias[caller, 0] = 0
+                        for h in range(heads):
+                            grad_bias[caller, 0] += ds[at + h]
                     if want_edge_k:
                         fill_row(edge_grad_k, caller, heads * dim_k, 0)
                         for h in range(heads):
@@ -187,7 +200,7 @@ def _kernels(literal_dim: int):
                     if want_k:
                         dot_heads_minus(v, j, grad, i, heads, dim_v, ds, at, lse_mean, i, heads)
                     if bias.shape[0] > 0:
-                        add_scaled(p, at, 0, heads, 1, bias, edge_id[e])
+                        _add_bias(p, at, heads, bias, edge_id[e])
                 softmax_backward_block(p, ds, count, padded)
                 if want_k:
                     _add_weighted(grad_k, j, ds, padded, q, target, start, count, heads, dim_k)
@@ -306,5 +319,5 @@ def attention_rows_backward(
 def _inputs(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, scale: float) -> tuple[object, ...]:
     """What the three loops have in common."""
     rows = _rows(q)
-    bias = q.new_empty(0, 1) if bias is None else bias
+    bias = q.new_empty(0, 1) if bias is None else bias.contiguous()  # the loops index a shared one without strides
     return rows, _rows(k), _rows(v), _rows(bias), rows.dtype.type(scale), q.shape[1], q.shape[2], v.shape[2]

@@ -42,6 +42,12 @@ def _of_edges(line, inside, stride, head, HEADS: tl.constexpr, DIM: tl.constexpr
 
 
 @triton.jit
+def _of_bias(edge, head, BIAS_HEADS: tl.constexpr):
+    """Offsets ``[BLOCK_E, BLOCK_H]`` into the bias, whose one column may serve all heads."""
+    return edge[:, None] * BIAS_HEADS + (head % BIAS_HEADS)[None, :]
+
+
+@triton.jit
 def _probability(x):
     """From a logit less the log-sum-exp; at most 1, however large the logits and with them the rounding."""
     return tl.exp(tl.where(x > 0, 0.0, x))
@@ -50,8 +56,9 @@ def _probability(x):
 @triton.jit
 def attention_rows_fwd_kernel(
     row_ptr, other, edge_id, q, k, v, bias, q_stride, k_stride, v_stride, out, lse,
-    SCALE: tl.constexpr, HAS_BIAS: tl.constexpr, DTYPE: tl.constexpr, HEADS: tl.constexpr, DIM_K: tl.constexpr,
-    DIM_V: tl.constexpr, BLOCK_E: tl.constexpr, BLOCK_H: tl.constexpr, BLOCK_K: tl.constexpr, BLOCK_V: tl.constexpr,
+    SCALE: tl.constexpr, HAS_BIAS: tl.constexpr, BIAS_HEADS: tl.constexpr, DTYPE: tl.constexpr, HEADS: tl.constexpr,
+    DIM_K: tl.constexpr, DIM_V: tl.constexpr, BLOCK_E: tl.constexpr, BLOCK_H: tl.constexpr,
+    BLOCK_K: tl.constexpr, BLOCK_V: tl.constexpr,
 ):  # fmt: skip
     i, start, stop, head, valid = _row_of_edges(row_ptr, HEADS, BLOCK_H)
     place, exists = _of_node(i, q_stride, head, HEADS, DIM_K, BLOCK_K)
@@ -73,7 +80,7 @@ def attention_rows_fwd_kernel(
         there = inside[:, None] & valid[None, :]
         if HAS_BIAS:
             caller = tl.load(edge_id + edge, mask=inside, other=0)
-            logit += tl.load(bias + caller[:, None] * HEADS + head[None, :], mask=there, other=0).to(DTYPE)
+            logit += tl.load(bias + _of_bias(caller, head, BIAS_HEADS), mask=there, other=0).to(DTYPE)
         logit = tl.where(there, logit, float("-inf"))
         larger = tl.maximum(peak, tl.max(logit, 0))
         shift = tl.where(larger == float("-inf"), 0.0, larger)
@@ -93,8 +100,9 @@ def attention_by_target_bwd_kernel(
     row_ptr, other, edge_id, q, k, v, bias, q_stride, k_stride, v_stride, out, lse, grad, mean,
     grad_q, grad_bias, edge_grad_k, edge_grad_v,
     WANT_Q: tl.constexpr, WANT_BIAS: tl.constexpr, WANT_EDGE_K: tl.constexpr, WANT_EDGE_V: tl.constexpr,
-    SCALE: tl.constexpr, HAS_BIAS: tl.constexpr, DTYPE: tl.constexpr, HEADS: tl.constexpr, DIM_K: tl.constexpr,
-    DIM_V: tl.constexpr, BLOCK_E: tl.constexpr, BLOCK_H: tl.constexpr, BLOCK_K: tl.constexpr, BLOCK_V: tl.constexpr,
+    SCALE: tl.constexpr, HAS_BIAS: tl.constexpr, BIAS_HEADS: tl.constexpr, DTYPE: tl.constexpr, HEADS: tl.constexpr,
+    DIM_K: tl.constexpr, DIM_V: tl.constexpr, BLOCK_E: tl.constexpr, BLOCK_H: tl.constexpr,
+    BLOCK_K: tl.constexpr, BLOCK_V: tl.constexpr,
 ):  # fmt: skip
     i, start, stop, head, valid = _row_of_edges(row_ptr, HEADS, BLOCK_H)
     place_o, exists_o = _of_node(i, HEADS * DIM_V, head, HEADS, DIM_V, BLOCK_V)
@@ -117,15 +125,19 @@ def attention_by_target_bwd_kernel(
             value = tl.load(v + place_v, mask=mask_v, other=0).to(DTYPE)
             logit = tl.sum(query[None, :, :] * key, 2)
             there = inside[:, None] & valid[None, :]
-            caller = tl.load(edge_id + edge, mask=inside, other=0)[:, None] * HEADS + head[None, :]
+            caller = tl.load(edge_id + edge, mask=inside, other=0)
             if HAS_BIAS:
-                logit += tl.load(bias + caller, mask=there, other=0).to(DTYPE)
+                logit += tl.load(bias + _of_bias(caller, head, BIAS_HEADS), mask=there, other=0).to(DTYPE)
             p = tl.where(there, _probability(logit - norm[None, :]), 0.0)
             ds = p * (tl.sum(slope[None, :, :] * value, 2) - average[None, :])
             if WANT_Q:
                 result += tl.sum(ds[:, :, None] * key, 0)
             if WANT_BIAS:
-                tl.store(grad_bias + caller, ds, mask=there)
+                if BIAS_HEADS == HEADS:
+                    tl.store(grad_bias + _of_bias(caller, head, HEADS), ds, mask=there)
+                else:  # the sum over this program's heads
+                    part = caller * tl.num_programs(1) + tl.program_id(1)
+                    tl.store(grad_bias + part, tl.sum(ds, 1), mask=inside)
             if WANT_EDGE_K:
                 place_e, mask_e = _of_edges(line, inside, HEADS * DIM_K, head, HEADS, DIM_K, BLOCK_K)
                 tl.store(edge_grad_k + place_e, ds[:, :, None] * query[None, :, :], mask=mask_e)
@@ -142,8 +154,9 @@ def attention_by_target_bwd_kernel(
 def attention_by_source_bwd_kernel(
     row_ptr, other, edge_id, q, k, v, bias, q_stride, k_stride, v_stride, lse, grad, mean, grad_k, grad_v,
     WANT_K: tl.constexpr, WANT_V: tl.constexpr,
-    SCALE: tl.constexpr, HAS_BIAS: tl.constexpr, DTYPE: tl.constexpr, HEADS: tl.constexpr, DIM_K: tl.constexpr,
-    DIM_V: tl.constexpr, BLOCK_E: tl.constexpr, BLOCK_H: tl.constexpr, BLOCK_K: tl.constexpr, BLOCK_V: tl.constexpr,
+    SCALE: tl.constexpr, HAS_BIAS: tl.constexpr, BIAS_HEADS: tl.constexpr, DTYPE: tl.constexpr, HEADS: tl.constexpr,
+    DIM_K: tl.constexpr, DIM_V: tl.constexpr, BLOCK_E: tl.constexpr, BLOCK_H: tl.constexpr,
+    BLOCK_K: tl.constexpr, BLOCK_V: tl.constexpr,
 ):  # fmt: skip
     j, start, stop, head, valid = _row_of_edges(row_ptr, HEADS, BLOCK_H)
     place_k, exists_k = _of_node(j, k_stride, head, HEADS, DIM_K, BLOCK_K)
@@ -166,7 +179,7 @@ def attention_by_source_bwd_kernel(
         logit = tl.sum(key[None, :, :] * query, 2) - tl.load(lse + target, mask=there, other=0)
         if HAS_BIAS:
             caller = tl.load(edge_id + edge, mask=inside, other=0)
-            logit += tl.load(bias + caller[:, None] * HEADS + head[None, :], mask=there, other=0).to(DTYPE)
+            logit += tl.load(bias + _of_bias(caller, head, BIAS_HEADS), mask=there, other=0).to(DTYPE)
         p = tl.where(there, _probability(logit), 0.0)
         if WANT_K:
             average = tl.load(mean + target, mask=there, other=0)
@@ -227,6 +240,10 @@ def attention_rows_backward(
     inputs = zip((q, k, v, bias), want, strict=True)
     grad_q, grad_k, grad_v, grad_bias = (q.new_empty((0, 1) if x is None or not w else x.shape) for x, w in inputs)
     want_q, want_k, want_v, want_bias = want
+    shared = bias is not None and want_bias and bias.shape[1] != q.shape[1]
+    if shared:  # each program sums over its heads
+        parts = triton.cdiv(q.shape[1], _heads_together(q.shape[1], _widest(q.shape[2], v.shape[2])))
+        grad_bias = lse.new_empty(bias.shape[0], parts)
     per_edge, mean, grad = kv == "edge", torch.empty_like(lse), grad.contiguous()
     _launch(
         attention_by_target_bwd_kernel, (row_ptr, edge_id if per_edge else source, edge_id), (q, k, v, bias), scale,
@@ -238,7 +255,18 @@ def attention_rows_backward(
             attention_by_source_bwd_kernel, (row_ptr_t, source_t, edge_id_t), (q, k, v, bias), scale,
             lse, grad, mean, grad_k, grad_v, WANT_K=want_k, WANT_V=want_v,
         )  # fmt: skip
+    if shared:
+        grad_bias = grad_bias.sum(1, keepdim=True).to(q.dtype)
     return grad_q, grad_k, grad_v, grad_bias
+
+
+def _widest(dim_k: int, dim_v: int) -> int:
+    return max(triton.next_power_of_2(dim_k), triton.next_power_of_2(max(1, dim_v)))
+
+
+def _heads_together(heads: int, widest: int) -> int:
+    """How many heads a program looks at."""
+    return min(triton.next_power_of_2(heads), max(1, 512 // widest))
 
 
 def _launch(
@@ -257,10 +285,11 @@ def _launch(
         return
     block_k, block_v = triton.next_power_of_2(dim_k), triton.next_power_of_2(max(1, dim_v))
     widest = max(block_k, block_v)
-    block_h = min(triton.next_power_of_2(heads), max(1, 512 // widest))
+    block_h = _heads_together(heads, widest)
     degree = triton.next_power_of_2(triton.cdiv(edges[1].shape[0], rows))
     block_e = max(1, min(degree, 32, TILE // (block_h * widest)))
     constants = {"SCALE": scale, "HAS_BIAS": bias is not None, "HEADS": heads, "DIM_K": dim_k, "DIM_V": dim_v}
+    constants["BIAS_HEADS"] = heads if bias is None else bias.shape[1]
     constants |= {"BLOCK_E": block_e, "BLOCK_H": block_h, "BLOCK_K": block_k, "BLOCK_V": block_v}
     constants["DTYPE"] = tl.float64 if q.dtype == torch.float64 else tl.float32
     warps = max(1, min(8, block_e * block_h * widest // NUMBERS_PER_WARP))
