@@ -22,13 +22,13 @@ from geoattn.datasets.dynamics import DynamicsData
 from geoattn.domains.dynamics.audit import audit as audit_split
 from geoattn.domains.dynamics.audit import audit_rows
 from geoattn.domains.dynamics.protocols import nbody_arrays
-from geoattn.errors import InputError
+from geoattn.tasks._audit import counts_file, run_audit, write_counts
 from geoattn.tasks._dynamics_evaluate import TASK
 from geoattn.tasks._dynamics_fit import Run, data_options, fit, run_fit
 from geoattn.tasks._dynamics_module import DynamicsModule
 from geoattn.tasks._dynamics_predict import predict_arrays, predict_file
 from geoattn.tasks._dynamics_test import test_file
-from geoattn.tasks._parser import expand_arguments, run_function
+from geoattn.tasks._parser import run_function
 from geoattn.tasks._run import RunFolder, say
 
 __all__ = ["DynamicsModule", "Run", "audit", "demo", "fit", "predict", "run", "test"]
@@ -51,9 +51,7 @@ def audit(options: dict[str, Any], out: str | None = None) -> pd.DataFrame:
         options: of `DynamicsData`: ``file``, ``split`` ...
         out: a .csv file for the counts.
     """
-    target = Path(out) if out is not None else None
-    if target is not None and (target.exists() or target.suffix != ".csv"):
-        raise InputError(f"--out: {out} must be a .csv file that does not exist yet.")
+    target = counts_file(out)
     data = DynamicsData(**options)
     data.setup()
     report = audit_split(data.systems, data.split)
@@ -61,10 +59,7 @@ def audit(options: dict[str, Any], out: str | None = None) -> pd.DataFrame:
     sizes = ", ".join(f"{size} {part}" for part, size in report["sizes"].items())
     print(f"{sizes}; {report['duplicates']} systems repeat an earlier one; {len(data.rejected)} rejected\n")
     print(counts.to_string(index=False))
-    if target is not None:
-        with atomic_path(target) as temporary:
-            counts.to_csv(temporary, index=False)
-    return counts
+    return write_counts(target, counts)
 
 
 def demo(out: str | None = None, quiet: bool = False) -> Path:
@@ -113,6 +108,4 @@ def run(verb: str, arguments: list[str]) -> None:
 def _run_audit(arguments: list[str]) -> None:
     description = "Count what the parts of a split share: the same, or nearly the same, initial state."
     parser = data_options("audit", description, "--data FILE [--data.split ...] [--out FILE.csv]")
-    parser.add_argument("--out", type=str | None, help="a .csv file for the counts")
-    config = parser.parse_args(expand_arguments(TASK, arguments)).as_dict()
-    audit(config["data"], config["out"])
+    run_audit(TASK, parser, audit, arguments)

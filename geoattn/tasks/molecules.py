@@ -24,6 +24,7 @@ from geoattn.domains.molecules.audit import audit_rows
 from geoattn.domains.molecules.demo import make_demo_table
 from geoattn.errors import InputError
 from geoattn.hub import Pretrained
+from geoattn.tasks._audit import counts_file, write_counts
 from geoattn.tasks._forces_predict import predict_forces
 from geoattn.tasks._forces_test import test_forces
 from geoattn.tasks._model import load_model
@@ -87,9 +88,7 @@ def audit(options: dict[str, Any], out: str | None = None, quiet: bool = False) 
         out: a .csv file for the counts; ``.examples.csv`` is put behind its name for the most similar pairs.
         quiet: do not show how far the reading is.
     """
-    target = Path(out) if out is not None else None
-    if target is not None and (target.exists() or target.suffix != ".csv"):
-        raise InputError(f"--out: {out} must be a .csv file that does not exist yet.")
+    target = counts_file(out)
     graph = "3d" if is_structure_file(options["file"]) else "2d"
     data = MoleculesData(**{**options, "graph": graph, "progress": not quiet})
     data.setup()
@@ -100,11 +99,7 @@ def audit(options: dict[str, Any], out: str | None = None, quiet: bool = False) 
     print(counts.to_string(index=False))
     if len(examples):
         print(f"\nmost similar molecules of train and test\n{examples.to_string(index=False)}")
-    if target is not None:
-        for path, table in ((target, counts), (target.with_suffix(".examples.csv"), examples)):
-            with atomic_path(path) as temporary:
-                table.to_csv(temporary, index=False)
-    return counts
+    return write_counts(target, counts, examples)
 
 
 def demo(out: str | None = None, quiet: bool = False) -> Path:

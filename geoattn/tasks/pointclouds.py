@@ -16,14 +16,13 @@ from typing import Any
 
 import pandas as pd
 
-from geoattn._files import atomic_path
 from geoattn.datasets.pointcloud_output import write_arrays
 from geoattn.datasets.pointclouds import PointCloudData
 from geoattn.domains.pointclouds.audit import audit as audit_split
 from geoattn.domains.pointclouds.audit import audit_rows
 from geoattn.domains.pointclouds.demo import CLASS_NAMES, SEGMENT_NAMES, demo_clouds, write_demo
-from geoattn.errors import InputError
-from geoattn.tasks._parser import expand_arguments, run_function
+from geoattn.tasks._audit import counts_file, run_audit, write_counts
+from geoattn.tasks._parser import run_function
 from geoattn.tasks._pointclouds_evaluate import TASK
 from geoattn.tasks._pointclouds_fit import Run, data_options, fit, run_fit
 from geoattn.tasks._pointclouds_module import PointCloudModule
@@ -55,9 +54,7 @@ def audit(options: dict[str, Any], out: str | None = None) -> pd.DataFrame:
         options: of `PointCloudData`: ``file``, ``split`` ...
         out: a .csv file for the counts; ``.examples.csv`` is put behind its name for copies.
     """
-    target = Path(out) if out is not None else None
-    if target is not None and (target.exists() or target.suffix != ".csv"):
-        raise InputError(f"--out: {out} must be a .csv file that does not exist yet.")
+    target = counts_file(out)
     data = PointCloudData(**options)
     data.setup()
     report = audit_split(data.clouds, data.split)
@@ -70,11 +67,7 @@ def audit(options: dict[str, Any], out: str | None = None) -> pd.DataFrame:
         print(f"\n{note}")
     if len(examples):
         print(f"\ncopies in train and test\n{examples.to_string(index=False)}")
-    if target is not None:
-        for path, table in ((target, counts), (target.with_suffix(".examples.csv"), examples)):
-            with atomic_path(path) as temporary:
-                table.to_csv(temporary, index=False)
-    return counts
+    return write_counts(target, counts, examples)
 
 
 def demo(out: str | None = None, quiet: bool = False) -> Path:
@@ -132,6 +125,4 @@ def _run_audit(arguments: list[str]) -> None:
         "a surface scanned twice is not found."
     )
     parser = data_options("audit", description, "--data FOLDER|FILE [--split ...] [--out FILE.csv]")
-    parser.add_argument("--out", type=str | None, help="a .csv file for the counts")
-    config = parser.parse_args(expand_arguments(TASK, arguments)).as_dict()
-    audit(config["data"], config["out"])
+    run_audit(TASK, parser, audit, arguments)

@@ -17,13 +17,12 @@ from typing import Any
 
 import pandas as pd
 
-from geoattn._files import atomic_path
 from geoattn.datasets.synergy import SynergyData
 from geoattn.domains.synergy.audit import audit as audit_split
 from geoattn.domains.synergy.audit import audit_rows
 from geoattn.domains.synergy.demo import Screen, demo_screen, write_demo
-from geoattn.errors import InputError
-from geoattn.tasks._parser import expand_arguments, run_function
+from geoattn.tasks._audit import counts_file, run_audit, write_counts
+from geoattn.tasks._parser import run_function
 from geoattn.tasks._run import RunFolder, say
 from geoattn.tasks._synergy_evaluate import TASK
 from geoattn.tasks._synergy_fit import Run, data_options, fit, run_fit
@@ -63,9 +62,7 @@ def audit(options: dict[str, Any], out: str | None = None) -> pd.DataFrame:
         options: of `SynergyData`: ``file``, ``expression``, ``drugs``, ``split`` ...
         out: a .csv file for the counts; ``.examples.csv`` is put behind its name for repeats.
     """
-    target = Path(out) if out is not None else None
-    if target is not None and (target.exists() or target.suffix != ".csv"):
-        raise InputError(f"--out: {out} must be a .csv file that does not exist yet.")
+    target = counts_file(out)
     data = SynergyData(**options)
     data.setup()
     report = audit_split(data.samples, data.split)
@@ -80,11 +77,7 @@ def audit(options: dict[str, Any], out: str | None = None) -> pd.DataFrame:
         print(f"\n{note}")
     if len(examples):
         print(f"\npairs in train and test\n{examples.to_string(index=False)}")
-    if target is not None:
-        for path, table in ((target, counts), (target.with_suffix(".examples.csv"), examples)):
-            with atomic_path(path) as temporary:
-                table.to_csv(temporary, index=False)
-    return counts
+    return write_counts(target, counts, examples)
 
 
 def demo(out: str | None = None, quiet: bool = False) -> Path:
@@ -169,6 +162,4 @@ def _run_audit(arguments: list[str]) -> None:
     description = "Count what the parts of a split share."
     usage = "--data FILE --expression FILE [--drugs FILE] [--split ...] [--out FILE.csv]"
     parser = data_options("audit", description, usage)
-    parser.add_argument("--out", type=str | None, help="a .csv file for the counts")
-    config = parser.parse_args(expand_arguments(TASK, arguments)).as_dict()
-    audit(config["data"], config["out"])
+    run_audit(TASK, parser, audit, arguments)

@@ -21,8 +21,8 @@ from geoattn.datasets.tcr import TCRData
 from geoattn.domains.tcr.audit import audit as audit_split
 from geoattn.domains.tcr.audit import audit_rows
 from geoattn.domains.tcr.demo import demo_pairs, write_demo
-from geoattn.errors import InputError
-from geoattn.tasks._parser import expand_arguments, run_function
+from geoattn.tasks._audit import counts_file, run_audit, write_counts
+from geoattn.tasks._parser import run_function
 from geoattn.tasks._run import RunFolder, say
 from geoattn.tasks._tcr_evaluate import TASK
 from geoattn.tasks._tcr_fit import Run, data_options, fit, run_fit
@@ -54,9 +54,7 @@ def audit(options: dict[str, Any], out: str | None = None) -> pd.DataFrame:
         options: of `TCRData`: ``file``, ``split`` ...
         out: a .csv file for the counts; ``.examples.csv`` is put behind its name for near copies.
     """
-    target = Path(out) if out is not None else None
-    if target is not None and (target.exists() or target.suffix != ".csv"):
-        raise InputError(f"--out: {out} must be a .csv file that does not exist yet.")
+    target = counts_file(out)
     data = TCRData(**options)
     data.setup()
     report = audit_split(data.pairs, data.split)
@@ -70,11 +68,7 @@ def audit(options: dict[str, Any], out: str | None = None) -> pd.DataFrame:
         print(f"\n{note}")
     if len(examples):
         print(f"\nnear copies in train and test\n{examples.to_string(index=False)}")
-    if target is not None:
-        for path, table in ((target, counts), (target.with_suffix(".examples.csv"), examples)):
-            with atomic_path(path) as temporary:
-                table.to_csv(temporary, index=False)
-    return counts
+    return write_counts(target, counts, examples)
 
 
 def demo(out: str | None = None, quiet: bool = False) -> Path:
@@ -122,6 +116,4 @@ def run(verb: str, arguments: list[str]) -> None:
 def _run_audit(arguments: list[str]) -> None:
     description = "Count what the parts of a split share, and what the negatives give away."
     parser = data_options("audit", description, "--data FILE [--split ...] [--negatives ...] [--out FILE.csv]")
-    parser.add_argument("--out", type=str | None, help="a .csv file for the counts")
-    config = parser.parse_args(expand_arguments(TASK, arguments)).as_dict()
-    audit(config["data"], config["out"])
+    run_audit(TASK, parser, audit, arguments)
