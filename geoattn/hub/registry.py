@@ -19,6 +19,7 @@ MODEL_CLASSES: dict[str, str] = {
     "molecules/equiformer-potential": "geoattn.domains.molecules.depthwise_potential:EquiformerPotential",
     "molecules/equiformer-v2-potential": "geoattn.domains.molecules.equiformer_potential:EquiformerV2Potential",
     "molecules/graph-attention": "geoattn.domains.molecules.graph_attention_model:GraphAttentionModel",
+    "multiview/transformer": "geoattn.domains.multiview.transformer_model:MultiViewModel",
     "pointclouds/point-transformer": "geoattn.domains.pointclouds.point_transformer_model:PointTransformerModel",
     "pointclouds/risur": "geoattn.domains.pointclouds.risur_model:RISurModel",
     "synergy/egat": "geoattn.domains.synergy.egat_model:SynergyEGAT",

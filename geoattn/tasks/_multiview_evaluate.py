@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -17,6 +16,7 @@ from geoattn.datasets.multiview import MultiviewData
 from geoattn.datasets.progress import track
 from geoattn.domains.ensemble import Ensemble
 from geoattn.domains.metrics import Entry
+from geoattn.domains.multiview.audit import image_key, scene_key
 from geoattn.domains.multiview.baselines import BASELINES
 from geoattn.domains.multiview.batch import Trial, collate, trial_sample
 from geoattn.domains.multiview.metrics import evaluate_images, psnr, scene_groups
@@ -96,18 +96,8 @@ def prediction_table(trials: Sequence[Trial], images: np.ndarray, part: str) -> 
 def data_keys(data: MultiviewData) -> list[str]:
     """One key per row of the data's table: of a scene's images, or of each view's where one scene is split by view."""
     if data.by_view:
-        return [_key(image) for image in data.scenes[0].images]
+        return [image_key(image) for image in data.scenes[0].images]
     return [scene_key(scene) for scene in data.scenes]
-
-
-def scene_key(scene: Scene) -> str:
-    """Of a scene's images, in whatever order."""
-    return _key("".join(sorted(_key(image) for image in scene.images)))
-
-
-def _key(content: np.ndarray | str) -> str:
-    blob = content.encode() if isinstance(content, str) else np.ascontiguousarray(content).tobytes()
-    return hashlib.blake2b(blob, digest_size=12).hexdigest()
 
 
 def measure_symmetry(model: nn.Module, trials: Sequence[Trial], preprocess: Mapping[str, Any]) -> Symmetry:

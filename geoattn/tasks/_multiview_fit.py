@@ -94,11 +94,12 @@ def _measure(fitted: Fitted[MultiviewData]) -> Measured:
     say("Measuring, baselines, overlap of the parts ...", quiet=fitted.quiet)
     data, trained = fitted.data, fitted.trained
     trials = {part: data.part(part) for part in ("train", *MEASURED)}
-    images = {part: predict_trials(trained.model, trials[part], data.preprocess, trained.device)[0] for part in MEASURED}
+    model, device = trained.model, trained.device
+    images = {part: predict_trials(model, trials[part], data.preprocess, device)[0] for part in MEASURED}
     drawn = draw_baselines(trials["train"], trials["test"])
     metrics: dict[str, Any] = {part: measure(trials[part], images[part]) for part in MEASURED}
     metrics["baselines"] = {"test": {name: measure(trials["test"], found) for name, found in drawn.items()}}
-    symmetry = measure_symmetry(trained.model.cpu(), trials["test"], data.preprocess)
+    symmetry = measure_symmetry(model.cpu(), trials["test"], data.preprocess)
     overlap = audit(data.scenes, data.split, by_view=data.by_view)
     return Measured(
         metrics=metrics,

@@ -38,7 +38,7 @@ class Trial:
 
 @dataclass(frozen=True, eq=False)
 class ViewBatch:
-    """B samples: V views that are given, and R rays through each of T target views. All float32.
+    """B samples: V views that are given, and R rays through each of T target views. All of one dtype: float32.
 
     Poses of a sample are relative to its first input view (they were made so in float64), unless it was asked for the
     frame of the file.
@@ -75,6 +75,7 @@ def make_sample(
     targets: Sequence[int],
     rays: np.ndarray | None = None,
     frame: Frame = "first",
+    dtype: torch.dtype = torch.float32,
 ) -> ViewBatch:
     """A batch of one sample.
 
@@ -84,13 +85,14 @@ def make_sample(
         targets: T rows of views that are asked for.
         rays: ``[T, R]`` int64, which pixels (row times width plus column) of each target; None for all in that order.
         frame: of the poses: "first" input view, or of the "file".
+        dtype: of all tensors.
     """
     height, width = scene.size
     views = [*inputs, *targets]
     poses = torch.from_numpy(scene.extrinsics[views])
     if frame == "first":
         poses = relative_poses(poses)
-    poses, cameras = poses.float()[None], torch.from_numpy(scene.intrinsics[views]).float()[None]
+    poses, cameras = poses.to(dtype)[None], torch.from_numpy(scene.intrinsics[views]).to(dtype)[None]
     centres = pixel_centres(height, width, poses).flatten(0, 1)
     seen = torch.from_numpy(scene.images[list(targets)]).flatten(1, 2)
     if rays is None:
@@ -100,19 +102,19 @@ def make_sample(
         pixels, seen = centres[places], seen.gather(1, places[..., None].expand(-1, -1, 3))
     num = len(inputs)
     return ViewBatch(
-        torch.from_numpy(scene.images[list(inputs)]).movedim(-1, 1).float().div(255)[None],
+        torch.from_numpy(scene.images[list(inputs)]).movedim(-1, 1).to(dtype).div(255)[None],
         poses[:, :num],
         cameras[:, :num],
         poses[:, num:],
         cameras[:, num:],
         pixels[None],
-        seen.float().div(255)[None],
+        seen.to(dtype).div(255)[None],
     )
 
 
-def trial_sample(trial: Trial, frame: Frame = "first") -> ViewBatch:
+def trial_sample(trial: Trial, frame: Frame = "first", dtype: torch.dtype = torch.float32) -> ViewBatch:
     """A batch of one trial, with all pixels of its target row by row: T = 1, R = H W."""
-    return make_sample(trial.scene, trial.inputs, [trial.target], frame=frame)
+    return make_sample(trial.scene, trial.inputs, [trial.target], frame=frame, dtype=dtype)
 
 
 def collate(samples: Sequence[ViewBatch]) -> ViewBatch:
