@@ -38,6 +38,7 @@ _NAMES = {
     "min_ade_20": "minADE₂₀",
     "min_fde_20": "minFDE₂₀",
     "psnr": "PSNR",
+    "ssim": "SSIM",
     "miou": "mean IoU",
     "shape_miou": "mean IoU of shapes",
     "rand_index": "Rand index",
