@@ -73,7 +73,7 @@ def test_torch_harmonics(kind, shape_in, shape_out, name, cutoff):
         out = module(leaves[0], leaves[1], leaves[1])
         out.mul(torch.linspace(-1, 1, out.numel()).view_as(out)).sum().backward()
         parameters = {n: p.grad for n, p in module.named_parameters() if n != "k_bias"}  # 0 but for rounding
-        results.append({"out": out, "query": leaves[0].grad, "key": leaves[1].grad} | parameters)
+        results.append({"out": out.detach(), "query": leaves[0].grad, "key": leaves[1].grad} | parameters)
     largest = max(float(results[0][name].abs().max()) for name in parameters)  # sums over all points, which may cancel
     for field, expected in results[0].items():
         scale = largest if field in parameters else float(expected.abs().max())
