@@ -13,13 +13,17 @@ _LOWER_IS_BETTER = frozenset(
         "mae", "rmse", "mse", "energy_mae", "force_mae", "min_ade_20", "min_fde_20", "median_system_mse",
         "median_coordinate_se", "velocity_mse", "velocity_rmse", "velocity_median_system_mse",
         "velocity_median_coordinate_se", "energy_mae_per_atom", "energy_rmse", "force_rmse", "stress_mae",
-        "ece", "brier", "angle", "oriented_angle", "rand_error",
+        "ece", "brier", "angle", "oriented_angle", "rand_error", "nrmse",
     }
 )  # fmt: skip
 _NAMES = {
     "mae": "MAE",
     "rmse": "RMSE",
     "mse": "MSE",
+    "nrmse": "NRMSE",
+    "anomaly_correlation": "anomaly correlation",
+    "area_accuracy": "accuracy by area",
+    "area_miou": "mean IoU by area",
     "r2": "R²",
     "pearson": "Pearson r",
     "spearman": "Spearman ρ",

@@ -16,6 +16,7 @@ TASKS = {
     "synergy": "which drugs act together in which cell lines: scores or classes of pairs, ranked screens",
     "tcr": "which T-cell receptors bind which epitopes, beside baselines that keep the score honest",
     "pointclouds": "what scans and shapes are in any pose: classes of clouds, classes of their points, normals",
+    "sphere": "fields on the globe, on any grid: forecasts, fields from other fields, classes of places",
     "multiview": "what new cameras see of a scene, from a few posed images of it",
 }
 VERBS = {

@@ -22,6 +22,7 @@ MODEL_CLASSES: dict[str, str] = {
     "multiview/transformer": "geoattn.domains.multiview.transformer_model:MultiViewModel",
     "pointclouds/point-transformer": "geoattn.domains.pointclouds.point_transformer_model:PointTransformerModel",
     "pointclouds/risur": "geoattn.domains.pointclouds.risur_model:RISurModel",
+    "sphere/transformer": "geoattn.domains.sphere.transformer_model:SphereModel",
     "synergy/egat": "geoattn.domains.synergy.egat_model:SynergyEGAT",
     "tcr/titan": "geoattn.domains.tcr.titan_model:Titan",
     "tcr/titan-masked": "geoattn.domains.tcr.titan_masked_model:TitanMasked",

@@ -23,7 +23,8 @@ class SphereTransformer(nn.Module):
 
     A linear map at the N points; attention of each of M inner points to the points around it; ``num_layers`` times
     ``x + attention(norm(x + p))``, then ``x + mlp(norm(x))``; attention of each of the N points to the inner points
-    around it; and a network on what was there before and what came back. p are learned maps of real spherical harmonics
+    around it; and a network on what was there before and what came back, beside a linear map of the inputs, which a
+    network behind a norm could hardly be. p are learned maps of real spherical harmonics
     up to degree 4: where a point is. Through them a head can look to the east, and a planet's rotation be felt; without
     them the network would be as equivariant as its attention.
 
@@ -91,6 +92,8 @@ class SphereTransformer(nn.Module):
             nn.SiLU(),
             nn.Linear(mlp_ratio * channels, out_channels),
         )
+        self.direct = nn.Linear(in_channels, out_channels, bias=False)
+        nn.init.zeros_(self.direct.weight)
 
     def forward(self, x: Tensor) -> Tensor:
         """The answer; see the class for shapes.
@@ -103,7 +106,7 @@ class SphereTransformer(nn.Module):
         for block in self.blocks:
             coarse = block(coarse)
         back = self.up(fine, self.norms[1](coarse))
-        return self.head(torch.cat([fine, back], -1)).mT
+        return (self.head(torch.cat([fine, back], -1)) + self.direct(x.mT)).mT
 
 
 class Place(nn.Module):

@@ -94,10 +94,11 @@ class SphereModule(lightning.LightningModule):
         points = data.grid.points
         self.register_buffer("area", points.weight.float() / points.weight.mean().float(), persistent=False)
         if base:
-            self.network.change.copy_(usual_change(data, base, self.area))
+            known = [settings["statistics"][name] for name in targets]
+            self.network.change.copy_(torch.tensor([one["change_std"] / one["std"] for one in known]))
         self.averaged = copy.deepcopy(self.network).requires_grad_(False).eval()
         self._losses: list[Tensor] = []
-        self._validation: list[tuple[Tensor, int]] = []
+        self._validation: list[Tensor] = []
 
     def training_step(self, batch: FieldBatch, batch_idx: int) -> Tensor:
         loss = self._loss(self.network(batch), batch)
@@ -113,13 +114,22 @@ class SphereModule(lightning.LightningModule):
         self._losses.clear()
 
     def validation_step(self, batch: FieldBatch, batch_idx: int) -> None:
-        self._validation.append((self._loss(self.averaged(batch), batch), len(batch)))
+        output = self.averaged(batch)
+        error, area = self._errors(output, batch), self.area * batch.known
+        if self.task == "segmentation":
+            score = (output.argmax(1, keepdim=True) == batch.targets).to(error.dtype)
+        else:
+            score = (output - batch.targets).square()
+        self._validation.append(torch.stack([(error * area).sum(), (score * area).sum(), area.sum()]).double())
 
     def on_validation_epoch_end(self) -> None:
-        losses, counts = zip(*self._validation, strict=True)
+        loss, score, area = torch.stack(self._validation).sum(0)
         self._validation.clear()
-        weight = torch.tensor(counts, dtype=torch.float64, device=self.area.device)
-        self.log("valid_loss", (torch.stack(losses).double() @ weight / weight.sum()).float())
+        self.log("valid_loss", (loss / area).float())
+        if self.task == "segmentation":
+            self.log("valid_area_accuracy", (score / area).float())
+        else:
+            self.log("valid_nrmse", (score / area).sqrt().float())
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         fused = not self.trainer.precision.endswith("mixed")  # Lightning clips no gradients of fused ones in mixed
@@ -129,22 +139,14 @@ class SphereModule(lightning.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def _loss(self, output: Tensor, batch: FieldBatch) -> Tensor:
+        error, area = self._errors(output, batch), self.area * batch.known
+        return (error * area).sum() / area.sum().clamp_min(torch.finfo(error.dtype).tiny)
+
+    def _errors(self, output: Tensor, batch: FieldBatch) -> Tensor:
+        """``[B, Ct, N]`` of a batch, whether the target is known or not."""
         if self.task == "segmentation":
-            error = F.cross_entropy(output, batch.targets[:, 0], reduction="none")[:, None]
-        else:
-            error = ((output - batch.targets) / self.network.change[:, None]).square()
-        weight = self.area * batch.known
-        return (error * weight).sum() / weight.sum().clamp_min(torch.finfo(error.dtype).tiny)
-
-
-def usual_change(data: SphereData, base: list[int], area: Tensor) -> Tensor:
-    """``[Ct]`` root mean square, by area, of how much the targets of the training part differ from the last state."""
-    total, count = torch.zeros(len(base)), torch.zeros(len(base))
-    for batch in data.train_dataloader():
-        known = batch.known & batch.present[:, base]
-        total += ((batch.targets - batch.inputs[:, base]).square() * area * known).sum((0, 2))
-        count += (area * known).sum((0, 2))
-    return (total / count.clamp_min(1e-12)).sqrt().clamp_min(1e-3)
+            return F.cross_entropy(output, batch.targets[:, 0], reduction="none")[:, None]
+        return ((output - batch.targets) / self.network.change[:, None]).square()
 
 
 def _check_widths(network: str, widths: list[int], num_heads: int) -> None:
