@@ -19,6 +19,8 @@ OCTAVES = 6
 RAY_CHANNELS = 6 * (2 * OCTAVES + 1)
 STRIDE = 4
 """Pixels along each side of an image's token."""
+LENGTHS = 1.0
+"""What the learned factor of translations begins with: cameras are about one unit of length from the scene."""
 
 
 class MultiViewTransformer(nn.Module):
@@ -178,7 +180,7 @@ class _Block(nn.Module):
     ) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(channels)
-        self.attention = GTA(channels, num_heads, blocks, v_transform=v_transform)
+        self.attention = GTA(channels, num_heads, blocks, v_transform=v_transform, translation_scale=LENGTHS)
         self.mlp = nn.Sequential(
             nn.LayerNorm(channels),
             nn.Linear(channels, mlp_ratio * channels),
