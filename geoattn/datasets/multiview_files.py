@@ -66,11 +66,38 @@ def read_scenes(
     Raises:
         InputError: nothing that can be read, or a bad scene where ``rejections`` raises.
     """
-    path, found = Path(file), SceneSet()
+    found = SceneSet()
+    for _, raw, scene in each_scene(file, size, min_views, rejections, progress):
+        if raw is not None and scene is not None:
+            found.scenes.append(scene)
+            found.columns.append(raw.columns)
+            found.parts.append(raw.parts)
+            found.notes += raw.notes
+    return found
+
+
+def each_scene(
+    file: str | Path,
+    size: int | None = None,
+    min_views: int = 1,
+    rejections: Rejections | None = None,
+    progress: bool = False,
+    skip: int = 0,
+) -> Iterator[tuple[int, RawScene | None, Scene | None]]:
+    """As `read_scenes`, scene by scene, so that images of folders need not be in memory together.
+
+    Args:
+        file, size, min_views, rejections, progress: see `read_scenes`.
+        skip: so many scenes from the beginning.
+
+    Yields:
+        The number of the scene, what was read, and the scene; None twice for a bad one.
+    """
+    path = Path(file)
     rejections = Rejections() if rejections is None else rejections
     readers = _readers(path)
-    seen: set[str] = set()
-    for number, (name, read) in enumerate(track(readers, len(readers), "Read", show=progress)):
+    seen = {name for name, _ in readers[:skip]}
+    for number, (name, read) in enumerate(track(readers[skip:], len(readers) - skip, "Read", show=progress), skip):
         try:
             raw = read()
             if raw.id in seen:
@@ -82,12 +109,14 @@ def read_scenes(
             scene = finish(raw, size)
         except RecordError as error:
             rejections.add(str(path), number, error, place=f"scene {name!r}")
+            yield number, None, None
             continue
-        found.scenes.append(scene)
-        found.columns.append(raw.columns)
-        found.parts.append(raw.parts)
-        found.notes += raw.notes
-    return found
+        yield number, raw, scene
+
+
+def scene_names(file: str | Path) -> list[str]:
+    """Names of all scenes of a file, of bad ones too; errors are those of `read_scenes`."""
+    return [name for name, _ in _readers(Path(file))]
 
 
 def _readers(path: Path) -> list[tuple[str, Callable[[], RawScene]]]:
@@ -100,7 +129,8 @@ def _readers(path: Path) -> list[tuple[str, Callable[[], RawScene]]]:
             raise InputError(f"{path}: expected an .npz file or a folder with transforms.json or COLMAP's cameras.txt.")
         raise InputError(f"{path}: no such file or folder. {nearest_hint(path.name, names)}".rstrip())
     if _is_scene(path):
-        return [(path.name, partial(_read_folder, path, path.resolve().name, {}))]
+        name = path.resolve().name
+        return [(name, partial(_read_folder, path, name, {}))]
     rows, folders = _table(path / TABLE), list(_scene_folders(path))
     if not folders:
         raise InputError(

@@ -72,6 +72,33 @@ def read_nerf(folder: Path) -> RawScene:
     )
 
 
+def nerf_cameras(path: Path, size: Size) -> tuple[list[str], np.ndarray, np.ndarray | None, list[Size]]:
+    """Names, extrinsics, intrinsics and sizes of the cameras of a ``transforms.json``, whether it has images or not.
+
+    Intrinsics are None if the file has none. Sizes are ``w`` and ``h`` of the file or a frame, else ``size``.
+
+    Raises:
+        RecordError: as `read_nerf`, but for images.
+    """
+    content = _content(path)
+    names, poses, cameras, sizes = [], [], [], []
+    shared = {key: value for key, value in content.items() if key != "frames"}
+    for number, frame in enumerate(content["frames"]):
+        where = f"{path.name}, frame {number}"
+        if not isinstance(frame, Mapping) or "transform_matrix" not in frame:
+            raise RecordError(where, frame, "expected transform_matrix")
+        names.append(str(frame.get("file_path", f"camera_{number:04d}")).removeprefix("./"))
+        poses.append(_matrix(where, frame["transform_matrix"]))
+        own = {**shared, **frame}
+        sizes.append((int(_number(where, own, "h", size[0])), int(_number(where, own, "w", size[1]))))
+        if {"fl_x", "camera_angle_x"} & set(own):
+            cameras.append(_intrinsics(names[-1], own, sizes[-1]))
+    if 0 < len(cameras) < len(names):
+        raise RecordError(path.name, f"{len(cameras)} of {len(names)}", "some frames have a focal length, others none")
+    matrices = np.linalg.inv(np.stack(poses) @ FLIP) if poses else np.empty((0, 4, 4))
+    return names, matrices, np.array(cameras) if cameras else None, sizes
+
+
 def write_nerf(folder: str | Path, scene: Scene) -> None:
     """Write a scene as ``transforms.json`` and PNG files in ``images``; `read_nerf` reads the same.
 

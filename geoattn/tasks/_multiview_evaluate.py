@@ -75,8 +75,12 @@ def measure(trials: Sequence[Trial], images: np.ndarray) -> dict[str, Entry]:
 
 
 def draw_baselines(train: Sequence[Trial], trials: Sequence[Trial]) -> dict[str, np.ndarray]:
-    """Name -> images ``[N, H, W, 3]`` of each baseline, fitted to the training trials."""
-    return {baseline.name: baseline().fit(train).predict(trials) for baseline in BASELINES}
+    """Name -> images ``[N, H, W, 3]`` of each baseline, fitted to the training trials.
+
+    Without training trials only those that learn nothing from them are drawn.
+    """
+    usable = [baseline for baseline in BASELINES if train or not baseline.learns]
+    return {baseline.name: (baseline().fit(train) if train else baseline()).predict(trials) for baseline in usable}
 
 
 def prediction_table(trials: Sequence[Trial], images: np.ndarray, part: str) -> pd.DataFrame:

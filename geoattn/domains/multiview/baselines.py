@@ -22,10 +22,16 @@ OVERLAP = 0.1
 
 
 class ViewBaseline(ABC):
-    """Draws what a camera sees: ``fit`` it to training trials, then ``predict`` others."""
+    """Draws what a camera sees: ``fit`` it to training trials, then ``predict`` others.
+
+    Attributes:
+        name, description: of it.
+        learns: it needs training trials; others may ``predict`` without ``fit``.
+    """
 
     name: str
     description: str
+    learns = False
 
     def fit(self, trials: Sequence[Trial]) -> Self:
         """Learn from training trials.
@@ -45,7 +51,7 @@ class ViewBaseline(ABC):
 class MeanImage(ViewBaseline):
     """The mean of all images that are asked for in the training part, whatever the camera."""
 
-    name, description = "mean_image", "mean of the training targets"
+    name, description, learns = "mean_image", "mean of the training targets", True
 
     def fit(self, trials: Sequence[Trial]) -> Self:
         """As `ViewBaseline.fit`."""
@@ -90,7 +96,7 @@ class GroundPlane(ViewBaseline):
         num_heights: of the ground that are tried, below the lowest camera.
     """
 
-    name, description = "ground_plane", "the given views laid onto the ground"
+    name, description, learns = "ground_plane", "the given views laid onto the ground", True
 
     def __init__(self, num_heights: int = 32) -> None:
         self.depths = torch.logspace(-1.0, 0.2, num_heights, dtype=torch.float64)  # in units of the scenes

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Literal
 
 import numpy as np
@@ -87,28 +87,45 @@ def make_sample(
         frame: of the poses: "first" input view, or of the "file".
         dtype: of all tensors.
     """
-    height, width = scene.size
-    views = [*inputs, *targets]
-    poses = torch.from_numpy(scene.extrinsics[views])
-    if frame == "first":
-        poses = relative_poses(poses)
-    poses, cameras = poses.to(dtype)[None], torch.from_numpy(scene.intrinsics[views]).to(dtype)[None]
-    centres = pixel_centres(height, width, poses).flatten(0, 1)
-    seen = torch.from_numpy(scene.images[list(targets)]).flatten(1, 2)
-    if rays is None:
-        pixels = centres.expand(len(targets), -1, -1)
-    else:
-        places = torch.from_numpy(rays)
-        pixels, seen = centres[places], seen.gather(1, places[..., None].expand(-1, -1, 3))
-    num = len(inputs)
+    rows = list(targets)
+    sample = ask(scene, inputs, scene.extrinsics[rows], scene.intrinsics[rows], frame, dtype)
+    pixels, seen = sample.pixels[0], torch.from_numpy(scene.images[rows]).flatten(1, 2)
+    if rays is not None:
+        places = torch.from_numpy(rays)[..., None].expand(-1, -1, 3)
+        pixels, seen = pixels.gather(1, places[..., :2]), seen.gather(1, places)
+    return replace(sample, pixels=pixels[None], colors=seen.to(dtype).div(255)[None])
+
+
+def ask(
+    scene: Scene,
+    inputs: Sequence[int],
+    extrinsics: np.ndarray,
+    intrinsics: np.ndarray,
+    frame: Frame = "first",
+    dtype: torch.dtype = torch.float32,
+) -> ViewBatch:
+    """A batch of one sample that asks for all pixels of new cameras, row by row; their colours are 0.
+
+    Args:
+        scene: of the views that are given.
+        inputs: V rows of them.
+        extrinsics: ``[T, 4, 4]`` of the new cameras, in the frame and unit of the scene.
+        intrinsics: ``[T, 3, 3]`` in pixels of images of the size of the scene's.
+        frame, dtype: see `make_sample`.
+    """
+    (height, width), num = scene.size, len(inputs)
+    poses = torch.from_numpy(np.concatenate([scene.extrinsics[list(inputs)], extrinsics]))
+    cameras = torch.from_numpy(np.concatenate([scene.intrinsics[list(inputs)], intrinsics])).to(dtype)[None]
+    poses = (relative_poses(poses) if frame == "first" else poses).to(dtype)[None]
+    pixels = pixel_centres(height, width, poses).flatten(0, 1).expand(1, len(extrinsics), -1, -1)
     return ViewBatch(
         torch.from_numpy(scene.images[list(inputs)]).movedim(-1, 1).to(dtype).div(255)[None],
         poses[:, :num],
         cameras[:, :num],
         poses[:, num:],
         cameras[:, num:],
-        pixels[None],
-        seen.to(dtype).div(255)[None],
+        pixels,
+        torch.zeros(*pixels.shape[:3], 3, dtype=dtype),
     )
 
 
