@@ -16,6 +16,7 @@ _LOWER_IS_BETTER = frozenset(
         "ece", "brier", "angle", "oriented_angle", "rand_error", "nrmse",
     }
 )  # fmt: skip
+_NO_DIRECTION = frozenset({"bias"})
 _NAMES = {
     "mae": "MAE",
     "rmse": "RMSE",
@@ -73,6 +74,17 @@ def counted(number: int, what: str) -> str:
 def lower_is_better(metric: str) -> bool:
     """Whether a smaller value of this metric (a key of ``metrics.json``) is the better one."""
     return metric in _LOWER_IS_BETTER
+
+
+def arrow(metric: str) -> str:
+    """Which way is better, as it stands behind a metric's name; nothing for those without a direction.
+
+    >>> arrow("rmse"), arrow("roc_auc"), arrow("bias")
+    (' ↓', ' ↑', '')
+    """
+    if metric in _NO_DIRECTION:
+        return ""
+    return " ↓" if lower_is_better(metric) else " ↑"
 
 
 def metric_name(metric: str) -> str:
@@ -176,4 +188,8 @@ def best_values(rows: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
         for metric, measure in row.items():
             if measure.get("value") is not None and math.isfinite(measure["value"]):
                 values.setdefault(metric, []).append(measure["value"])
-    return {metric: min(column) if lower_is_better(metric) else max(column) for metric, column in values.items()}
+    return {
+        metric: min(column) if lower_is_better(metric) else max(column)
+        for metric, column in values.items()
+        if metric not in _NO_DIRECTION
+    }

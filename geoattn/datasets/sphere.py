@@ -143,6 +143,9 @@ class SphereData(lightning.LightningDataModule):
             "units": source.units,
             "statistics": statistics(self.samples.take(self.split["train"])),
         }
+        if self.split_spec.startswith("region"):
+            shares = {"val_fraction": self.val_fraction, "test_fraction": self.test_fraction}
+            self.preprocess["regions"] = {"split": self.split_spec, **shares, "gap": self.gap_degrees}
 
     def train_dataloader(self) -> DataLoader[FieldBatch]:
         """Batches of the training part in an order drawn from ``(seed, epoch)``."""

@@ -9,7 +9,7 @@ import numpy
 import torch
 
 import geoattn
-from geoattn._numbers import best_values, format_measure, format_number, lower_is_better, metric_name, rows_of
+from geoattn._numbers import arrow, best_values, format_measure, format_number, metric_name, rows_of
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,7 @@ def _metrics_table(metrics: Mapping[str, Any], split: str = "test") -> dict[str,
     }
     counts = {measure["n"] for row in rows.values() for measure in row.values() if measure.get("n")}
     return {
-        "columns": [metric_name(metric) + (" ↓" if lower_is_better(metric) else " ↑") for metric in columns],
+        "columns": [metric_name(metric) + arrow(metric) for metric in columns],
         "rows": cells,
         "counts": ", ".join(format_number(count) for count in sorted(counts)),
         "interval": any(measure.get("ci95") for row in rows.values() for measure in row.values()),

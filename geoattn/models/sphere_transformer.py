@@ -24,9 +24,9 @@ class SphereTransformer(nn.Module):
     A linear map at the N points; attention of each of M inner points to the points around it; ``num_layers`` times
     ``x + attention(norm(x + p))``, then ``x + mlp(norm(x))``; attention of each of the N points to the inner points
     around it; and a network on what was there before and what came back, beside a linear map of the inputs, which a
-    network behind a norm could hardly be. p are learned maps of real spherical harmonics
-    up to degree 4: where a point is. Through them a head can look to the east, and a planet's rotation be felt; without
-    them the network would be as equivariant as its attention.
+    network behind a norm learns badly. p are learned maps of real spherical harmonics up to degree 4: where a point is.
+    Through them a head can look to the east, and a planet's rotation be felt; without them the network would be as
+    equivariant as its attention.
 
     Paper: the S2 transformer of Bonev et al., "Attention on the Sphere", arXiv:2505.11157, with attention also where it
     has convolutions, so that it works on any points.

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from geoattn._numbers import counts_text, format_number, lower_is_better, metric_name, rows_of
+from geoattn._numbers import arrow, counts_text, format_number, lower_is_better, metric_name, rows_of
 from geoattn.report.blocks import Block, Section, Table, Text, WarningBox
 
 
@@ -17,7 +17,7 @@ def metrics_table(metrics: Mapping[str, Any], split: str = "test", *, model: str
     """
     rows = dict(rows_of(metrics, split, model))
     columns = list(dict.fromkeys(metric for row in rows.values() for metric in row))
-    heads = {metric: f"{metric_name(metric)} {'↓' if lower_is_better(metric) else '↑'}" for metric in columns}
+    heads = {metric: f"{metric_name(metric)}{arrow(metric)}" for metric in columns}
     counts = counts_text(rows)
     caption = f"{split.capitalize()} split" + (f", {counts}" if counts else "")
     if any(measure.get("ci95") for row in rows.values() for measure in row.values()):
@@ -26,7 +26,7 @@ def metrics_table(metrics: Mapping[str, Any], split: str = "test", *, model: str
         columns=["", *heads.values()],
         rows=[[name, *(row.get(metric) for metric in columns)] for name, row in rows.items()],
         caption=f"{caption}. An arrow says which way is better.",
-        best={heads[metric]: "min" if lower_is_better(metric) else "max" for metric in columns},
+        best={heads[metric]: "min" if lower_is_better(metric) else "max" for metric in columns if arrow(metric)},
     )
 
 

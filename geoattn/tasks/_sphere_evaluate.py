@@ -128,6 +128,13 @@ def fitted_baselines(
     return [baseline.fit(chosen) for baseline in usual_baselines(preprocess, points, region)]
 
 
+def learning_nothing(preprocess: Mapping[str, Any], points: SpherePoints) -> list[FieldBaseline]:
+    """The baselines that need no training part: the last state again, and the straight line of a forecast."""
+    if preprocess["task"] != "forecast":
+        return []
+    return [one for one in usual_baselines(preprocess, points) if one.name in ("persistence", "linear")]
+
+
 def climatology_of(baselines: Sequence[FieldBaseline]) -> np.ndarray | None:
     """``[Ct, N]``, of the baseline that has it."""
     return next((baseline.mean for baseline in baselines if isinstance(baseline, Climatology)), None)

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from geoattn.datasets.sphere_samples import FieldSamples
+from geoattn.domains.ensemble import Ensemble
 from geoattn.domains.metrics import Entry
 from geoattn.domains.sphere.baselines import FieldBaseline, LinearExtrapolation
 from geoattn.domains.sphere.batch import FieldBatch, collate_fields
@@ -75,6 +76,14 @@ def roll_out(
         )
         back = [inputs.index(name) for name in targets]
         yield in_units(output.double(), preprocess), states[:, back]
+
+
+def roll_members(model: nn.Module, batch: FieldBatch, preprocess: Mapping[str, Any], steps: int) -> torch.Tensor:
+    """``[members, steps, B, Ct, N]``: each member of an ensemble goes on from its own states, a single model alone."""
+    members = list(model.models) if isinstance(model, Ensemble) else [model]
+    return torch.stack(
+        [torch.stack([state for state, _ in roll_out(member, batch, preprocess, steps)]) for member in members]
+    )
 
 
 def chains(samples: FieldSamples, longest: int = LONGEST) -> list[list[int]]:
@@ -154,7 +163,7 @@ def measure_rollout(
     for first in range(0, len(starts), size):
         some = [samples[chain[0]] for chain in starts[first : first + size]]
         batch = collate_fields(some, preprocess).to(device)
-        for lead, (answer, _) in enumerate(roll_out(model, batch, preprocess, longest)):
+        for lead, answer in enumerate(roll_members(model, batch, preprocess, longest).mean(0)):
             said[lead] += list(answer.float().cpu().numpy())
     simple = [one for one in baselines if one.name in ("persistence", "linear", "climatology")]
     begins = [samples[chain[0]] for chain in starts]
