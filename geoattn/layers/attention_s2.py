@@ -73,7 +73,8 @@ class _GridAttention(nn.Module):
         """
         key = query if key is None else key
         value = query if value is None else value
-        for name, field, shape in (("query", query, self.out_shape), ("key", key, self.in_shape)):
+        fields = (("query", query, self.out_shape), ("key", key, self.in_shape), ("value", value, self.in_shape))
+        for name, field, shape in fields:
             if field.ndim != 4 or field.shape[2:] != shape:
                 raise ShapeError(name, f"shape {tuple(field.shape)}", f"[B, C, {shape[0]}, {shape[1]}]")
         q, k, v = self._map("q", query), self._map("k", key), self._map("v", value)
@@ -191,6 +192,7 @@ class NeighborhoodAttentionS2(_GridAttention):
         theta_cutoff: float | None = None,
         k_channels: int | None = None,
         out_channels: int | None = None,
+        *,
         taper: bool = False,
     ) -> None:
         if theta_cutoff is None:
