@@ -13,7 +13,7 @@ from geoattn.datasets.multiview_raw import Size
 from geoattn.domains.multiview.records import Scene, check_cameras
 from geoattn.domains.records import RecordError
 from geoattn.errors import InputError, nearest_hint
-from geoattn.geometry.cameras import scale_intrinsics
+from geoattn.geometry.rays import scale_intrinsics
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,7 +13,7 @@ import torch
 from geoattn._optional import require
 from geoattn.domains.multiview.records import Scene, check_cameras
 from geoattn.domains.records import RecordError
-from geoattn.geometry.cameras import scale_intrinsics
+from geoattn.geometry.rays import scale_intrinsics
 
 Size = tuple[int, int]
 """Height and width in pixels."""

@@ -6,12 +6,7 @@ from geoattn.geometry.cameras import (
     from_colmap,
     from_opengl,
     invert_pose,
-    pixel_centres,
-    pixel_rays,
-    pluecker,
-    project,
     relative_poses,
-    scale_intrinsics,
     to_colmap,
     to_opengl,
 )
@@ -22,6 +17,7 @@ from geoattn.geometry.harmonics import spherical_harmonics
 from geoattn.geometry.irreps import PackedLayout, natural_irreps, to_degrees, to_packed
 from geoattn.geometry.matrix_groups import MatrixGroup
 from geoattn.geometry.orthonormalize import orthonormalize
+from geoattn.geometry.rays import pixel_centres, pixel_rays, pluecker, project, scale_intrinsics
 from geoattn.geometry.sphere import (
     SpherePoints,
     cubed_sphere,

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from geoattn.errors import ShapeError
 from geoattn.geometry.block_rep import BlockRep
-from geoattn.geometry.cameras import pixel_centres, pixel_rays
+from geoattn.geometry.rays import pixel_centres, pixel_rays
 from geoattn.layers.gta import GTA
 
 PoseEncoding = Literal["gta", "absolute", "rope"]
@@ -27,8 +27,8 @@ class MultiViewTransformer(nn.Module):
     r"""Tokens of all input views attend to each other; each asked ray attends to them and becomes a colour.
 
     Small convolutions turn every 4 x 4 pixels of an image into a token; ``encoder_layers`` blocks of attention run over
-    the tokens of all views of a scene; a query per ray passes ``decoder_layers`` blocks of attention to the tokens, then
-    a network that gives the colour. How poses enter is ``pose``:
+    the tokens of all views of a scene; a query per ray passes ``decoder_layers`` blocks of attention to the tokens,
+    then a network that gives the colour. How poses enter is ``pose``:
 
     - ``"gta"``: through `GTA` in every attention, with the camera's pose and the place in the image as group elements
       of a token. Images enter as they are and all queries start alike.
@@ -61,7 +61,8 @@ class MultiViewTransformer(nn.Module):
 
     Example:
         >>> network = MultiViewTransformer(32, num_heads=2, encoder_layers=1, decoder_layers=1)
-        >>> eye, K = torch.eye(4).expand(1, 2, 4, 4), torch.tensor([[8.0, 0, 4], [0, 8, 4], [0, 0, 1]]).expand(1, 2, 3, 3)
+        >>> eye = torch.eye(4).expand(1, 2, 4, 4)
+        >>> K = torch.tensor([[8.0, 0, 4], [0, 8, 4], [0, 0, 1]]).expand(1, 2, 3, 3)
         >>> network(torch.rand(1, 2, 3, 8, 8), eye, K, eye[:, :1], K[:, :1], torch.rand(1, 1, 5, 2) * 8).shape
         torch.Size([1, 1, 5, 3])
     """

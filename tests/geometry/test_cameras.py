@@ -10,15 +10,11 @@ from geoattn.geometry.cameras import (
     from_colmap,
     from_opengl,
     invert_pose,
-    pixel_centres,
-    pixel_rays,
-    pluecker,
-    project,
     relative_poses,
-    scale_intrinsics,
     to_colmap,
     to_opengl,
 )
+from geoattn.geometry.rays import pixel_centres, pixel_rays, pluecker, project, scale_intrinsics
 
 F64 = torch.float64
 K = torch.tensor([[80.0, 0.5, 33.0], [0.0, 90.0, 20.0], [0.0, 0.0, 1.0]], dtype=F64)

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from geoattn.domains.multiview.batch import Trial
 from geoattn.errors import InputError
-from geoattn.geometry.cameras import invert_pose, pixel_rays, project
+from geoattn.geometry.cameras import invert_pose
+from geoattn.geometry.rays import pixel_rays, project
 
 FITTED = 32
 """Training trials, at most, to which the height of the ground is fitted."""

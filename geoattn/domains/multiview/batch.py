@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from geoattn.domains.multiview.records import Scene
-from geoattn.geometry.cameras import pixel_centres, relative_poses
+from geoattn.geometry.cameras import relative_poses
+from geoattn.geometry.rays import pixel_centres
 
 Frame = Literal["first", "file"]
 

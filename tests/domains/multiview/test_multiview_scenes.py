@@ -6,7 +6,8 @@ from geoattn.domains.multiview.batch import Trial, collate, make_sample, trial_s
 from geoattn.domains.multiview.records import camera_distance, check_scene, in_unit
 from geoattn.domains.multiview.scenes import Thing, World, draw_world, look_at, make_scenes, pinhole, render
 from geoattn.errors import InputError
-from geoattn.geometry.cameras import pixel_rays, project, relative_poses
+from geoattn.geometry.cameras import relative_poses
+from geoattn.geometry.rays import pixel_rays, project
 
 SKY = np.zeros((2, 3))
 GROUND = np.zeros((2, 3))
