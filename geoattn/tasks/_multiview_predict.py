@@ -17,6 +17,7 @@ from geoattn.datasets.multiview_files import each_scene, scene_names
 from geoattn.datasets.multiview_nerf import write_png
 from geoattn.datasets.progress import track
 from geoattn.datasets.rejections import OnError, Rejections, none_left
+from geoattn.domains.ensemble import Ensemble
 from geoattn.domains.multiview.metrics import psnr
 from geoattn.domains.multiview.orbit import orbit as on_circle
 from geoattn.domains.multiview.records import Scene
@@ -85,12 +86,14 @@ def predict_file(
     done = parts.begin()
     if done:
         say(f"Going on after what is done: {counted(done, 'chunk')} of {chunk_size}.", quiet=quiet)
-    rejections, wanted = Rejections(on_error, "scenes"), _views_needed(loaded, given, new is None and orbit is None)
+    own = new is None and orbit is None
+    columns = [*COLUMNS, *(["psnr"] if own else []), *(["std"] if isinstance(loaded.model, Ensemble) else [])]
+    rejections, wanted = Rejections(on_error, "scenes"), _views_needed(loaded, given, own)
     scenes = each_scene(data, image_size(loaded.preprocess), wanted, rejections, skip=done * chunk_size)
     num_chunks, images, rejected = -(-len(names) // chunk_size) - done, 0, list[pd.DataFrame]()
     chunks = iter(lambda: list(islice(scenes, chunk_size)), [])
     for number, chunk in enumerate(track(chunks, num_chunks, f"Predict, chunks of {chunk_size}", show=not quiet), done):
-        tables = [pd.DataFrame(columns=COLUMNS)]
+        tables = [pd.DataFrame(columns=columns)]  # so that a chunk without a usable scene has all of them too
         for place, scene in ((place, scene) for place, _, scene in chunk if scene is not None):
             check_size(data, scene, loaded.preprocess)
             scene = in_model_unit(scene, loaded.preprocess)
