@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -44,7 +44,6 @@ class Findings:
     variables: Mapping[str, Mapping[str, Mapping[str, Entry]]]
     symmetry: Symmetry
     rollout: RollOut | None = None
-    notes: Sequence[str] = field(default_factory=tuple)
 
 
 def page_of(findings: Findings, which: str) -> Page:
@@ -74,7 +73,7 @@ def _result(findings: Findings) -> Section:
         blocks.append(
             Text(
                 "NRMSE is the RMSE of each variable in units of its standard deviation in the training part, averaged "
-                "over variables. All numbers are weighted by area."
+                "over variables; RMSE, MAE and bias are averaged over variables in their own units. All are by area."
             )
         )
         blocks += _variables(findings)

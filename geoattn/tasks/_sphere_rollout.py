@@ -19,7 +19,7 @@ from geoattn.domains.sphere.batch import FieldBatch, collate_fields
 from geoattn.domains.sphere.records import FieldSample
 from geoattn.errors import InputError
 from geoattn.geometry.sphere import SpherePoints
-from geoattn.tasks._sphere_evaluate import in_units, measure, samples_at_once
+from geoattn.tasks._sphere_evaluate import in_units, measure, measure_variables, samples_at_once
 
 LEADS = (1, 5, 10)
 """Steps that stand in ``metrics.json``."""
@@ -109,7 +109,7 @@ class RollOut:
     Attributes:
         metrics: lead -> metrics of the model, for the leads of `LEADS`.
         baselines: name -> lead -> metrics.
-        table: a row per lead and predictor: lead, name, nrmse, number of states.
+        table: a row per lead and predictor: lead, name, number of states, nrmse, and rmse of each variable.
         shown: lead -> (true, predicted) ``[Ct, N]`` of the longest chain, for pictures.
         example: the sample that `shown` begins with.
     """
@@ -174,8 +174,9 @@ def measure_rollout(
         answers = {"": said[lead - 1], **{one.name: _at_lead(one, begins, lead, preprocess) for one in simple}}
         for name, fields in answers.items():
             entry = measure(truth, fields, preprocess, points, climatology)
-            rows.append({"lead": lead, "name": name or "this model", "nrmse": entry["nrmse"]["value"],
-                         "rmse": entry["rmse"]["value"], "states": len(starts)})  # fmt: skip
+            each = measure_variables(truth, fields, preprocess, points)
+            row = {"lead": lead, "name": name or "this model", "states": len(starts), "nrmse": entry["nrmse"]["value"]}
+            rows.append(row | {f"rmse_{one}": found_one["rmse"]["value"] for one, found_one in each.items()})
             if lead in LEADS:
                 found[name][str(lead)] = entry
     leads = [lead for lead in LEADS if lead <= longest]
