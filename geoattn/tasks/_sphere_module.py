@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from geoattn.datasets.sphere import SphereData
+from geoattn.domains.sphere.baselines import continued_channels
 from geoattn.domains.sphere.batch import FieldBatch
 from geoattn.domains.sphere.transformer_model import Network, SphereModel
 from geoattn.errors import InputError
@@ -77,8 +78,7 @@ class SphereModule(lightning.LightningModule):
         inputs, targets = settings["inputs"], settings["targets"]
         self.learning_rate, self.weight_decay = learning_rate, weight_decay
         self.warmup, self.ema_decay = warmup, ema_decay
-        last = (settings["history"] - 1) * len(inputs)
-        base = [last + inputs.index(name) for name in targets] if data.task == "forecast" else []
+        base = continued_channels(settings)
         self.network = SphereModel(
             settings["grid"],
             settings["history"] * len(inputs) + len(settings["static"]),
@@ -93,7 +93,7 @@ class SphereModule(lightning.LightningModule):
         )
         points = data.grid.points
         self.register_buffer("area", points.weight.float() / points.weight.mean().float(), persistent=False)
-        if base:
+        if data.task == "forecast":
             known = [settings["statistics"][name] for name in targets]
             self.network.change.copy_(torch.tensor([one["change_std"] / one["std"] for one in known]))
         self.averaged = copy.deepcopy(self.network).requires_grad_(False).eval()

@@ -227,17 +227,9 @@ def usual_baselines(preprocess: Mapping[str, Any], points: SpherePoints, region:
     """
     if preprocess["task"] == "segmentation":
         return [LatitudePrior(points), NearestPoints(points)]
-    inputs, targets, history = preprocess["inputs"], preprocess["targets"], preprocess["history"]
+    inputs, history = preprocess["inputs"], preprocess["history"]
     found: list[FieldBaseline] = []
-    offset = (history - 1) * len(inputs)
-    if preprocess["task"] == "forecast":
-        last = [offset + inputs.index(name) for name in targets]
-    else:
-        units = preprocess["units"]
-        alike = len(inputs) == len(targets) and all(
-            units.get(a) == units.get(b) is not None for a, b in zip(inputs, targets, strict=True)
-        )
-        last = list(range(len(targets))) if alike else []
+    last = continued_channels(preprocess)
     if last:
         found.append(Persistence(last))
         if not region:
@@ -245,6 +237,18 @@ def usual_baselines(preprocess: Mapping[str, Any], points: SpherePoints, region:
     if history > 1:
         found.append(LinearExtrapolation(last, [k - len(inputs) for k in last], preprocess["steps"]))
     return [*found, NearestPoints(points) if region else Climatology(), PointwiseRidge(points)]
+
+
+def continued_channels(preprocess: Mapping[str, Any]) -> list[int]:
+    """The input channel that each target continues: its last known state, or an input of the same unit; else none."""
+    inputs, targets, units = preprocess["inputs"], preprocess["targets"], preprocess["units"]
+    if preprocess["task"] == "forecast":
+        offset = (preprocess["history"] - 1) * len(inputs)
+        return [offset + inputs.index(name) for name in targets]
+    alike = len(inputs) == len(targets) and all(
+        units.get(a) == units.get(b) is not None for a, b in zip(inputs, targets, strict=True)
+    )
+    return list(range(len(targets))) if alike and preprocess["task"] == "regression" else []
 
 
 def _targets(samples: Sequence[FieldSample]) -> list[tuple[FieldSample, np.ndarray]]:

@@ -25,7 +25,7 @@ class SphereModel(nn.Module):
         grid: of the points, as `SphereGrid.to_dict` gives it.
         num_inputs: channels of a batch's inputs.
         num_outputs: variables that are wanted, or classes.
-        base: of a forecast, the input channels that the outputs are changes of; empty for all else.
+        base: the input channels that the outputs are changes of: the last state of a forecast; empty if of none.
         network: transformer (blocks on one coarser level) or unet (several levels).
         channels: width of the transformer; on each level of the unet.
         num_heads: of each attention.
