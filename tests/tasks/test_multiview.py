@@ -12,12 +12,15 @@ from PIL import Image
 from geoattn.cli import main
 from geoattn.datasets.multiview_arrays import write_npz
 from geoattn.datasets.multiview_nerf import write_nerf
+from geoattn.datasets.multiview_samples import trials_of_scene
 from geoattn.domains.multiview.audit import audit
 from geoattn.domains.multiview.orbit import orbit
 from geoattn.domains.multiview.scenes import make_scenes
+from geoattn.domains.multiview.transformer_model import MultiViewModel
 from geoattn.errors import InputError
 from geoattn.hub import from_pretrained
 from geoattn.tasks import multiview
+from geoattn.tasks._multiview_evaluate import measure_symmetry
 from geoattn.tasks._multiview_predict import predict_file
 from geoattn.tasks._parser import expand_arguments, merged, recipe_names, recipe_path
 
@@ -88,9 +91,17 @@ def test_the_run_folder(trained):
     assert "world frame" in card and "blurred" in card
 
 
-def test_the_measured_symmetry_is_that_of_the_layer(trained):
-    errors = from_pretrained(trained.folder / "model").config["equivariance_error"]
-    assert errors["float64"] < 1e-10 and errors["float32"] < 1e-4
+def test_the_measured_symmetry_is_that_of_the_layer(trained, scenes):
+    """GTA is measured with poses in the frame of the file; embedded rays in that frame fail the same measurement."""
+    trials = [trial for scene in scenes[:2] for trial in trials_of_scene(scene, 2, 0)]
+    preprocess = from_pretrained(trained.folder / "model").preprocess
+    errors = measure_symmetry(trained.model, trials, preprocess).errors
+    assert 0 < errors["float64"] < 1e-10 and errors["float32"] < 1e-4
+    torch.manual_seed(0)
+    absolute = MultiViewModel("absolute", channels=32, num_heads=2, encoder_layers=1, decoder_layers=1)
+    assert measure_symmetry(absolute, trials, preprocess).errors["float64"] < 1e-10  # relative to the first view
+    assert measure_symmetry(absolute, trials, {**preprocess, "frame": "file"}).errors["float64"] > 1e-3
+    assert "Measured error" in (trained.folder / "model" / "README.md").read_text()
 
 
 def test_a_run_that_is_stopped_goes_on_to_the_same_weights(file, trained, tmp_path, monkeypatch):
@@ -283,7 +294,7 @@ def test_arrays_that_do_not_fit_are_refused(trained, scenes):
     with pytest.raises(InputError, match="2 images need shape"):
         multiview.predict(trained.folder, given[0], scene.extrinsics, given[2], scene.extrinsics[2:])
     with pytest.raises(InputError, match="not orthogonal"):
-        multiview.predict(trained.folder, *given, 2 * scene.extrinsics[2:])
+        multiview.predict(trained.folder, *given, scene.extrinsics[2:] * np.array([2.0, 2, 2, 1])[:, None])
 
 
 def test_recipes_are_read():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Self
@@ -20,6 +21,8 @@ FITTED = 32
 """Training trials, at most, to which the height of the ground is fitted."""
 OVERLAP = 0.1
 """Share of the pixels that two views must see for their agreement to say how high the ground is."""
+TRIED = 1024
+"""Pixels of an image, about, by which the height of the ground is found."""
 
 
 class ViewBaseline(ABC):
@@ -108,8 +111,10 @@ class GroundPlane(ViewBaseline):
         chosen = np.random.default_rng(0).permutation(len(trials))[:FITTED]
         errors = []
         for trial in (trials[k] for k in chosen):
-            blend, _ = self._laid(trial)
-            errors.append((blend - torch.from_numpy(trial.truth)).square().mean((1, 2, 3)))
+            step = _step(trial)
+            blend, _ = self._laid(trial, self.depths, step)
+            truth = torch.from_numpy(trial.truth)[::step, ::step]
+            errors.append((blend - truth).square().mean((1, 2, 3)))
         self._usual = int(torch.stack(errors).mean(0).argmin())
         return self
 
@@ -117,13 +122,18 @@ class GroundPlane(ViewBaseline):
         """As `ViewBaseline.predict`."""
         images = []
         for trial in trials:
-            blend, apart = self._laid(trial)
+            step = _step(trial)
+            blend, apart = self._laid(trial, self.depths, step)
             best = int(apart.argmin()) if bool(apart.isfinite().any()) else self._usual
-            images.append(blend[best].numpy())
+            image = blend[best] if step == 1 else self._laid(trial, self.depths[best : best + 1], 1)[0][0]
+            images.append(image.numpy())
         return np.array(images, dtype=np.float32)
 
-    def _laid(self, trial: Trial) -> tuple[Tensor, Tensor]:
-        """The view onto a ground at each height ``[D, H, W, 3]``, and how far the given views differ there ``[D]``."""
+    def _laid(self, trial: Trial, depths: Tensor, step: int) -> tuple[Tensor, Tensor]:
+        """The view onto a ground at each height, and how far the given views differ there ``[D]``.
+
+        The view is of every ``step``-th pixel of every ``step``-th row: ``[D, H', W', 3]``.
+        """
         scene, given = trial.scene, list(trial.inputs)
         height, width = scene.size
         poses, cameras = torch.from_numpy(scene.extrinsics), torch.from_numpy(scene.intrinsics)
@@ -131,9 +141,10 @@ class GroundPlane(ViewBaseline):
         up = torch.linalg.svd(poses[views, 0, :3]).Vh[2]
         up = up * torch.sign(-(poses[views, 1, :3] @ up).sum())
         origin, rays = pixel_rays(cameras[trial.target], poses[trial.target], height, width)
+        rays = rays[::step, ::step]
         lowest = (invert_pose(poses[views])[:, :3, 3] @ up).min()
         fall = -(rays @ up).flatten()  # [P], positive below the horizon
-        reach = (origin[0, 0] @ up - lowest + self.depths)[:, None] / fall.clamp(min=1e-9)  # [D, P]
+        reach = (origin[0, 0] @ up - lowest + depths)[:, None] / fall.clamp(min=1e-9)  # [D, P]
         points = origin[0, 0] + reach[..., None] * rays.flatten(0, 1)
         uv, depth = project(points.flatten(0, 1), cameras[given], poses[given])
         places = (uv / torch.tensor([width, height])).reshape(len(given), *reach.shape, 2)
@@ -147,12 +158,18 @@ class GroundPlane(ViewBaseline):
         # a point that a view does not see costs what two unlike points cost, else far-off grounds would win
         apart = ((colors - blend).square() * seen).sum((0, 2, 3)) + 3 * source.var() * (~seen).sum((0, 2, 3))
         enough = (count >= 2).double().mean((1, 2)) >= OVERLAP
-        mean = source.mean(0).movedim(0, -1).flatten(0, 1)
-        image = torch.where(count > 0, blend, mean).unflatten(1, (height, width))
+        mean = source.mean(0).movedim(0, -1)[::step, ::step].flatten(0, 1)
+        image = torch.where(count > 0, blend, mean).unflatten(1, rays.shape[:2])
         return image, apart.masked_fill(~enough, torch.inf)
 
 
 BASELINES: tuple[type[ViewBaseline], ...] = (MeanImage, MeanView, NearestView, GroundPlane)
+
+
+def _step(trial: Trial) -> int:
+    """Between the pixels by which the height of the ground is found."""
+    height, width = trial.scene.size
+    return max(1, math.isqrt(height * width // TRIED))
 
 
 def _nearest(trial: Trial) -> int:

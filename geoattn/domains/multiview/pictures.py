@@ -22,7 +22,7 @@ def draw_trial(
     trial: Trial,
     prediction: np.ndarray,
     others: Mapping[str, np.ndarray] | None = None,
-    width: int = 96,
+    width: int = 112,
 ) -> str:
     """One trial as an ``<svg>`` element: a row of pictures with a line of text over each.
 
