@@ -31,7 +31,7 @@ def values_untouched(wanted: bool) -> Iterator[None]:
     usual = models.GTA
     try:
         if wanted:
-            models.GTA = lambda *sizes, v_transform: usual(*sizes, v_transform=False)
+            models.GTA = lambda *sizes, **options: usual(*sizes, **options | {"v_transform": False})
         yield
     finally:
         models.GTA = usual
