@@ -120,7 +120,8 @@ def check_members(config: Mapping[str, Any]) -> None:
         raise InputError(f"ensemble: got {config['ensemble']}, expected at least 1.")
     if not 0 <= config["seed"] < 2**32 - config["ensemble"]:
         raise InputError(f"seed: got {config['seed']}, expected a number from 0 to 4294967295.")
-    if config["model"].get("num_layers", 1) < 1:
+    num_layers = config["model"].get("num_layers")  # None where the network decides
+    if num_layers is not None and num_layers < 1:
         raise InputError(f"model.num_layers: got {config['model']['num_layers']}, expected at least 1.")
 
 
