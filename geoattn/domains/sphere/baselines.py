@@ -241,10 +241,11 @@ def usual_baselines(preprocess: Mapping[str, Any], points: SpherePoints, region:
 
 def continued_channels(preprocess: Mapping[str, Any]) -> list[int]:
     """The input channel that each target continues: its last known state, or an input of the same unit; else none."""
-    inputs, targets, units = preprocess["inputs"], preprocess["targets"], preprocess["units"]
+    inputs, targets = preprocess["inputs"], preprocess["targets"]
     if preprocess["task"] == "forecast":
         offset = (preprocess["history"] - 1) * len(inputs)
         return [offset + inputs.index(name) for name in targets]
+    units = preprocess["units"]
     alike = len(inputs) == len(targets) and all(
         units.get(a) == units.get(b) is not None for a, b in zip(inputs, targets, strict=True)
     )
