@@ -36,6 +36,7 @@ from geoattn.layers.so3_layer_norm import SO3LayerNorm
 from geoattn.layers.so3_linear import SO3Linear
 from geoattn.layers.sparse_gin import SparseGINAdapter
 from geoattn.layers.spherical_attention import SphereAttention, sphere_attention
+from geoattn.layers.stripe_attention import StripeAttention
 from geoattn.layers.symmetrize import (
     Canonicalize,
     FrameAveraging,
@@ -86,6 +87,7 @@ __all__ = [
     "SeparableS2Activation",
     "SparseGINAdapter",
     "SphereAttention",
+    "StripeAttention",
     "TensorFieldConv",
     "TokenConvolution",
     "VectorAttention",
