@@ -166,6 +166,14 @@ def test_a_key_in_two_halves_changes_nothing():
     torch.testing.assert_close(sphere_attention(q, *twice, weight.log(), nbr), expected)
 
 
+@pytest.mark.parametrize("nbr", [None, Neighborhood.from_edge_index(torch.tensor([[0, 1], [0, 0]]), 1, 2)])
+def test_areas_keep_their_digits_in_16_bits(nbr):
+    q, k = torch.zeros(1, 1, 1, 4, dtype=torch.bfloat16), torch.zeros(1, 2, 1, 4, dtype=torch.bfloat16)
+    v = torch.tensor([0.0, 1.0], dtype=torch.bfloat16).view(1, 2, 1, 1)
+    found = sphere_attention(q, k, v, torch.tensor([-20.05, -20.0]), nbr)  # in 16 bits both are -20
+    assert float(found) == pytest.approx(1 / (1 + math.exp(-0.05)), abs=2e-3)
+
+
 @pytest.mark.parametrize("cutoff", [None, 0.9])
 def test_shifted_logits_stay_finite(cutoff):
     points = SphereAttention(8, GRID, num_heads=2, cutoff=cutoff).points
