@@ -30,8 +30,8 @@ class MultiViewTransformer(nn.Module):
     the tokens of all views of a scene; a query per ray passes ``decoder_layers`` blocks of attention to the tokens,
     then a network that gives the colour. How poses enter is ``pose``:
 
-    - ``"gta"``: through `GTA` in every attention, with the camera's pose and the place in the image as group elements
-      of a token. Images enter as they are and all queries start alike.
+    - ``"gta"``: through `GTA` in every attention, with the camera's pose and the direction in the camera as group
+      elements of a token. Images enter as they are and all queries start alike.
     - ``"absolute"``: origin and direction of a pixel's ray, embedded by sines, are channels of the images and make the
       queries; attention is plain. This is SRT.
     - ``"rope"``: as absolute, and queries and keys (not values) are turned by origin and direction of their rays.
@@ -47,6 +47,8 @@ class MultiViewTransformer(nn.Module):
         decoder_layers: blocks from rays to tokens.
         pose: how cameras enter.
         mlp_ratio: width of a block's network in units of ``channels``.
+        lens: ``"gta"``: focal length, in widths of an image, of the camera whose image spans 0 to 1 in position; its
+            directions are told apart best, wider ones wrap round.
 
     Shapes:
         images ``[B, V, 3, H, W]`` in 0..1, H and W multiples of 4; extrinsics ``[B, V, 4, 4]`` world -> camera;
@@ -76,11 +78,12 @@ class MultiViewTransformer(nn.Module):
         decoder_layers: int = 2,
         pose: PoseEncoding = "gta",
         mlp_ratio: int = 2,
+        lens: float = 1.0,
     ) -> None:
         super().__init__()
         if channels % (16 * num_heads):
             raise ShapeError("channels", f"{channels} for {num_heads} heads", "a multiple of 16 in each head")
-        self.pose = pose
+        self.pose, self.lens = pose, lens
         self.blocks = _head_layout(channels // num_heads, pose)
         seen = 3 if pose == "gta" else 3 + RAY_CHANNELS
         self.tokens = nn.Sequential(
@@ -122,7 +125,7 @@ class MultiViewTransformer(nn.Module):
             ShapeError: if the images' sides are not multiples of 4, or a pose is not a rigid motion.
         """
         x, rep = self.encode(images, extrinsics, intrinsics)
-        return self.decode(x, rep, target_extrinsics, target_intrinsics, pixels, images.shape[-2:])
+        return self.decode(x, rep, target_extrinsics, target_intrinsics, pixels)
 
     def encode(self, images: Tensor, extrinsics: Tensor, intrinsics: Tensor) -> tuple[Tensor, BlockRep]:
         """The scene: tokens ``[B, V P, C]`` of all views, and how their elements act; decode it as often as wanted."""
@@ -136,7 +139,7 @@ class MultiViewTransformer(nn.Module):
         x = self.tokens(views).flatten(2).mT.unflatten(0, images.shape[:2]).flatten(1, 2)
         centres = pixel_centres(height // STRIDE, width // STRIDE, intrinsics).flatten(0, 1) * STRIDE
         centres = centres.expand(*images.shape[:2], -1, -1)
-        rep = self._elements(extrinsics, intrinsics, centres, (height, width))
+        rep = self._elements(extrinsics, intrinsics, centres)
         for block in self.encoder:
             x = block(x, rep)
         return self.encoded(x), rep
@@ -148,28 +151,28 @@ class MultiViewTransformer(nn.Module):
         target_extrinsics: Tensor,
         target_intrinsics: Tensor,
         pixels: Tensor,
-        size: tuple[int, int],
     ) -> Tensor:
-        """Colours ``[B, T, R, 3]`` of rays in a scene that `encode` made from images of ``size`` (height, width)."""
+        """Colours ``[B, T, R, 3]`` of rays in a scene that `encode` made."""
         if self.ray is None:
             assert self.query is not None
             query = self.query.expand(len(x), math.prod(pixels.shape[1:3]), -1)
         else:
             rays = torch.cat(pixel_rays(target_intrinsics, target_extrinsics, uv=pixels), -1)
             query = self.ray(embed_rays(rays)).flatten(1, 2)
-        of_queries = self._elements(target_extrinsics, target_intrinsics, pixels, size)
+        of_queries = self._elements(target_extrinsics, target_intrinsics, pixels)
         for block in self.decoder:
             query = block(query, of_queries, x, rep)
         return self.color(query).unflatten(1, pixels.shape[1:3])
 
-    def _elements(self, extrinsics: Tensor, intrinsics: Tensor, pixels: Tensor, size: tuple[int, int]) -> BlockRep:
+    def _elements(self, extrinsics: Tensor, intrinsics: Tensor, pixels: Tensor) -> BlockRep:
         """How the group element of each token acts: of V views with ``pixels [B, V, P, 2]`` in each."""
         if self.pose == "absolute":
             return BlockRep(self.blocks)
         if self.pose == "rope":
             rays = torch.cat(pixel_rays(intrinsics, extrinsics, uv=pixels), -1)
             return BlockRep(self.blocks, position=rays.flatten(1, 2))
-        place = pixels / pixels.new_tensor([size[1], size[0]])
+        centre, focal = intrinsics[..., None, :2, 2], intrinsics[..., None, [0, 1], [0, 1]]
+        place = 0.5 + self.lens * (pixels - centre) / focal
         return BlockRep(self.blocks, pose=extrinsics, position=place.flatten(1, 2))
 
 

@@ -7,6 +7,7 @@ import math
 from typing import Any
 
 import lightning
+import numpy as np
 import torch
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
@@ -74,7 +75,8 @@ class MultiviewModule(lightning.LightningModule):
             )
         self.learning_rate, self.weight_decay = learning_rate, weight_decay
         self.warmup, self.ema_decay = warmup, ema_decay
-        self.network = MultiViewModel(pose, channels, num_heads, num_layers, decoder_layers)
+        lens = float(np.median([scene.intrinsics[:, 0, 0] / width for scene in data.scenes]))
+        self.network = MultiViewModel(pose, channels, num_heads, num_layers, decoder_layers, lens)
         self.averaged = copy.deepcopy(self.network).requires_grad_(False).eval()
         self._losses: list[Tensor] = []
         self._errors: list[Tensor] = []

@@ -23,6 +23,7 @@ class MultiViewModel(nn.Module):
         num_heads: of each attention.
         encoder_layers: blocks over the tokens of the given views.
         decoder_layers: blocks from the asked rays to the tokens.
+        lens: usual focal length of the cameras, in widths of an image.
 
     Shapes: forward takes a `ViewBatch` of B scenes and returns ``[B, T, R, 3]``. In training colours are not clipped.
 
@@ -37,6 +38,7 @@ class MultiViewModel(nn.Module):
         num_heads: int = 4,
         encoder_layers: int = 3,
         decoder_layers: int = 2,
+        lens: float = 1.0,
     ) -> None:
         super().__init__()
         self.config: dict[str, Any] = dict(
@@ -45,15 +47,20 @@ class MultiViewModel(nn.Module):
             num_heads=num_heads,
             encoder_layers=encoder_layers,
             decoder_layers=decoder_layers,
+            lens=lens,
         )
         self.network = MultiViewTransformer(
-            channels, num_heads=num_heads, encoder_layers=encoder_layers, decoder_layers=decoder_layers, pose=pose
+            channels,
+            num_heads=num_heads,
+            encoder_layers=encoder_layers,
+            decoder_layers=decoder_layers,
+            pose=pose,
+            lens=lens,
         )
 
     def forward(self, batch: ViewBatch) -> Tensor:
         x, rep = self.network.encode(batch.images, batch.extrinsics, batch.intrinsics)
-        size = (batch.images.shape[-2], batch.images.shape[-1])
         cameras = (batch.target_extrinsics, batch.target_intrinsics)
         pieces = batch.pixels.split(max(1, RAYS_AT_ONCE // batch.pixels.shape[1]), dim=2)
-        colors = torch.cat([self.network.decode(x, rep, *cameras, piece, size) for piece in pieces], 2)
+        colors = torch.cat([self.network.decode(x, rep, *cameras, piece) for piece in pieces], 2)
         return colors if self.training else colors.clamp(0, 1)
