@@ -80,6 +80,7 @@ def _write_npz(path: Path, output: FieldOutput) -> None:
 def _write_netcdf(path: Path, output: FieldOutput) -> None:
     xarray = require("xarray", "sphere")
     require("h5netcdf", "sphere")
+    require("h5py", "sphere")
     source, layout = output.source, output.source.layout
     degrees = {"lat": {"units": "degrees_north", "standard_name": "latitude"}, "lon": {"units": "degrees_east",
                "standard_name": "longitude"}}  # fmt: skip

@@ -69,12 +69,23 @@ def read_dataset(path: Path, engine: str, names: Sequence[str] | None = None) ->
     )
 
 
+def _begins(path: Path, mark: bytes) -> bool:
+    with path.open("rb") as file:
+        return file.read(len(mark)) == mark
+
+
 def _opened(path: Path, engine: str) -> Any:
     xarray = require("xarray", "sphere")
-    require("cfgrib" if engine == "cfgrib" else engine, "sphere")
     options: dict[str, Any] = {"backend_kwargs": {"indexpath": ""}} if engine == "cfgrib" else {}
-    if engine == "h5netcdf" and path.is_file() and path.read_bytes()[:3] == b"CDF":
+    if engine == "h5netcdf" and path.is_file() and _begins(path, b"CDF"):
         engine = "scipy"  # NetCDF 3
+    if engine == "cfgrib":
+        require("cfgrib", "sphere")
+    elif engine == "zarr":
+        require("zarr", "sphere")
+    elif engine == "h5netcdf":
+        require("h5netcdf", "sphere")
+        require("h5py", "sphere")  # which h5netcdf reads with, and does not always bring
     for times in (True, False):  # calendars without leap years need a package of their own; numbers do as labels
         try:
             return xarray.open_dataset(path, engine=engine, decode_times=times, **options)

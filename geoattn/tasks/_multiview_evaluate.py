@@ -18,7 +18,7 @@ from geoattn.domains.ensemble import Ensemble
 from geoattn.domains.metrics import Entry
 from geoattn.domains.multiview.audit import image_key, scene_key
 from geoattn.domains.multiview.baselines import BASELINES
-from geoattn.domains.multiview.batch import Trial, collate, trial_sample
+from geoattn.domains.multiview.batch import Frame, Trial, collate, trial_sample
 from geoattn.domains.multiview.metrics import evaluate_images, psnr, scene_groups
 from geoattn.domains.multiview.records import Scene
 from geoattn.tasks._model import Symmetry
@@ -85,7 +85,7 @@ def draw_baselines(train: Sequence[Trial], trials: Sequence[Trial]) -> dict[str,
 
 def prediction_table(trials: Sequence[Trial], images: np.ndarray, part: str) -> pd.DataFrame:
     """One row per trial: scene, the view that was asked for, those that were given, and how near the image is."""
-    scores = psnr(np.array([trial.truth for trial in trials]), images) if len(trials) else []
+    scores = psnr(np.array([trial.truth for trial in trials]), images) if len(trials) else np.empty(0)
     return pd.DataFrame(
         {
             "id": [trial.scene.id for trial in trials],
@@ -111,7 +111,7 @@ def measure_symmetry(model: nn.Module, trials: Sequence[Trial], preprocess: Mapp
     given view.
     """
     inside = (getattr(model, "config", None) or {}).get("pose") == "gta"
-    frame = "file" if inside else preprocess["frame"]
+    frame: Frame = "file" if inside else preprocess["frame"]
     generator, errors = torch.Generator().manual_seed(0), {}
     some = trials[:: max(1, len(trials) // SYMMETRY_TRIALS)][:SYMMETRY_TRIALS]
     moved = [replace(trial, scene=_moved(trial.scene, generator)) for trial in some]

@@ -84,7 +84,8 @@ def _result(findings: Findings) -> Section:
 
 def _variables(findings: Findings) -> list[Block]:
     """A table of each variable in its own unit."""
-    units, blocks = findings.preprocess["units"], []
+    units = findings.preprocess["units"]
+    blocks: list[Block] = []
     for variable, rows in findings.variables.items():
         names = list(dict.fromkeys(metric for row in rows.values() for metric in row))
         heads = {name: metric_name(name) for name in names}

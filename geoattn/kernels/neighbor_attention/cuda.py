@@ -241,7 +241,7 @@ def attention_rows_backward(
     grad_q, grad_k, grad_v, grad_bias = (q.new_empty((0, 1) if x is None or not w else x.shape) for x, w in inputs)
     want_q, want_k, want_v, want_bias = want
     shared = bias is not None and want_bias and bias.shape[1] != q.shape[1]
-    if shared:  # each program sums over its heads
+    if shared and bias is not None:  # each program sums over its heads
         parts = triton.cdiv(q.shape[1], _heads_together(q.shape[1], _widest(q.shape[2], v.shape[2])))
         grad_bias = lse.new_empty(bias.shape[0], parts)
     per_edge, mean, grad = kv == "edge", torch.empty_like(lse), grad.contiguous()
