@@ -120,7 +120,7 @@ def recipe_names(task: str) -> list[str]:
     return sorted(path.stem for path in RECIPES.glob(f"{task}-*.yaml"))
 
 
-LISTS = frozenset({"--data.targets", "--epitopes", "--cells", "--against"})
+LISTS = frozenset({"--data.inputs", "--data.targets", "--epitopes", "--cells", "--against"})
 """Options that take ``a,b`` for ``[a, b]``."""
 OF_DATA = frozenset(
     f"--{name}"

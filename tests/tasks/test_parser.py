@@ -5,6 +5,7 @@ from geoattn.errors import InputError
 from geoattn.tasks._forces_fit import forces_parser, words_want_forces
 from geoattn.tasks._molecules_fit import fit_parser
 from geoattn.tasks._parser import UsageError, differences, expand_arguments, merged, recipe_names, recipe_path
+from geoattn.tasks._sphere_fit import fit_parser as sphere_parser
 
 
 def parse(*words: str):
@@ -87,6 +88,12 @@ def test_every_recipe_parses_and_states_the_data(name):
     assert config["card"]["title"] == stated["card"]["title"]
     assert config["card"]["data_licence"] != "not stated"
     assert forces or set(config["card"]["targets"]) == set(config["data"]["targets"])
+
+
+def test_lists_are_typed_with_commas():
+    words = ["--data", "states.nc", "--data.inputs", "u,v", "--data.targets=z"]
+    config = sphere_parser().parse_args(expand_arguments("sphere", words)).as_dict()
+    assert config["data"]["inputs"] == ["u", "v"] and config["data"]["targets"] == ["z"]
 
 
 def test_help_names_the_options_once(capsys):
