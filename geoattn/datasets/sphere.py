@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader
 
 from geoattn.datasets.rejections import OnError, Rejections, none_left
 from geoattn.datasets.sampler import EpochShuffle
+from geoattn.datasets.sphere_coverage import check_coverage
 from geoattn.datasets.sphere_files import FieldFile, chosen, read_fields
 from geoattn.datasets.sphere_samples import FieldSamples, SampleSpec, windows
 from geoattn.datasets.sphere_splits import split_fields
@@ -110,6 +111,7 @@ class SphereData(lightning.LightningDataModule):
         names = None if self.inputs is None else [*self.inputs, *(self.targets or [])]
         self.source = source = read_fields(self.file, names)
         self.grid = source.grid
+        check_coverage(self.file, self.grid)
         inputs, static, targets = self._roles(source)
         class_names = self._class_names(source, targets[0]) if self.task == "segmentation" else []
         specs = windows(source, self.task, self.history, self.steps, targets=True)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from geoattn.datasets.sphere_coverage import check_coverage
 from geoattn.datasets.sphere_files import FieldFile, chosen, read_fields
 from geoattn.datasets.sphere_samples import FieldSamples, windows
 from geoattn.datasets.sphere_statistics import check_units
@@ -25,10 +26,12 @@ def fields_like(path: str | Path, preprocess: Mapping[str, Any]) -> tuple[FieldF
         sentences about it.
 
     Raises:
-        InputError: a variable that is not there (with the nearest name), one in another unit, too few samples.
+        InputError: a variable that is not there (with the nearest name), one in another unit, too few samples,
+            points that do not cover the globe.
     """
     names = [*preprocess["inputs"], *preprocess["static"]]
     source = read_fields(path)
+    check_coverage(str(path), source.grid)
     chosen(str(path), list(source.variables), names)
     notes = [*source.notes, *check_units(source, names, preprocess)]
     known = SphereGrid.from_dict(preprocess["grid"])

@@ -168,3 +168,40 @@ def test_new_files_on_another_grid(series, tmp_path):
     assert "5 latitudes x 18 longitudes" in notes[-1] and len(samples) == 20
     with pytest.raises(InputError, match="no variable 't'"):
         fields_like(write(tmp_path / "c.npz", tas=SERIES), data.preprocess)
+
+
+# --- what is not the globe --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "lat, lon, message",
+    [
+        (np.linspace(69, 35, 9), np.linspace(-20, 50, 18), "latitudes from 35 to 69, longitudes from -20 to 50 .* 290"),
+        (np.linspace(59, -80, 9), LON, "stop 31 degrees short of the north pole"),
+        (np.linspace(80, -59, 9), LON, "stop 31 degrees short of the south pole"),
+    ],
+)
+def test_grids_of_a_region_are_refused(series, tmp_path, lat, lon, message):
+    file = write(tmp_path / "region.npz", lat=lat, lon=lon, t=SERIES)
+    with pytest.raises(InputError, match=f"region.npz: the points do not cover the globe.*{message}.*whole globe"):
+        data_of(file)
+    with pytest.raises(InputError, match="whole globe.*missing values elsewhere"):
+        fields_like(file, data_of(series, inputs=["t"]).preprocess)
+
+
+def test_stations_of_a_region_are_refused(tmp_path):
+    fields = RNG.random((20, 400))
+    north = RNG.uniform(35, 69, 400), RNG.uniform(-20, 50, 400)
+    rim = np.linspace(0, 2 * np.pi, 400, endpoint=False)  # many points share the rest of the globe
+    for lat, lon in (north, (50 + 15 * np.sin(rim), 10 + 20 * np.cos(rim))):
+        np.savez(tmp_path / "s.npz", lat=lat, lon=lon, t=fields)
+        with pytest.raises(InputError, match="latitudes from 35.* do not|do not cover the globe: latitudes from 35"):
+            data_of(tmp_path / "s.npz")
+    np.savez(tmp_path / "s.npz", lat=np.degrees(np.arcsin(RNG.uniform(-1, 1, 400))), lon=RNG.uniform(0, 360, 400),
+             t=fields)  # fmt: skip
+    data_of(tmp_path / "s.npz")
+
+
+def test_coarse_grids_are_of_the_globe(tmp_path):
+    data_of(write(tmp_path / "a.npz", lat=np.array([67.5, 22.5, -22.5, -67.5]), lon=np.arange(0, 360, 60.0),
+                  t=SERIES[:, :4, :6]))  # fmt: skip
