@@ -17,6 +17,7 @@ from geoattn.datasets.sphere_files import FieldFile, chosen, read_fields
 from geoattn.datasets.sphere_samples import FieldSamples, SampleSpec, windows
 from geoattn.datasets.sphere_splits import split_fields
 from geoattn.datasets.sphere_statistics import statistics
+from geoattn.datasets.sphere_times import in_order, in_series
 from geoattn.datasets.splits import Split
 from geoattn.domains.records import RecordError
 from geoattn.domains.sphere.batch import FieldBatch, collate_fields
@@ -109,10 +110,16 @@ class SphereData(lightning.LightningDataModule):
         if hasattr(self, "samples"):
             return
         names = None if self.inputs is None else [*self.inputs, *(self.targets or [])]
-        self.source = source = read_fields(self.file, names)
+        source = read_fields(self.file, names)
         self.grid = source.grid
         check_coverage(self.file, self.grid)
         inputs, static, targets = self._roles(source)
+        step = None
+        if self.task == "forecast":
+            source, step = in_series(source)
+        else:
+            source = in_order(source)
+        self.source = source
         class_names = self._class_names(source, targets[0]) if self.task == "segmentation" else []
         specs = windows(source, self.task, self.history, self.steps, targets=True)
         classes = self.task == "segmentation"
@@ -141,6 +148,7 @@ class SphereData(lightning.LightningDataModule):
             "targets": targets,
             "history": self.history,
             "steps": self.steps,
+            "step_seconds": step,
             "class_names": class_names,
             "units": source.units,
             "statistics": statistics(self.samples.take(self.split["train"])),

@@ -11,6 +11,7 @@ import numpy as np
 
 from geoattn.datasets.sphere_axes import Layout, grid_layout, pole_notes, station_grid
 from geoattn.datasets.sphere_files import FieldFile, chosen, masked, missing_notes
+from geoattn.datasets.sphere_times import seconds_of
 from geoattn.domains.sphere.records import SphereGrid
 from geoattn.errors import InputError
 
@@ -76,13 +77,16 @@ def read_npz(path: Path, names: Sequence[str] | None = None) -> FieldFile:
         notes=notes,
         layout=layout,
         trajectories=len(lead) == 2,
+        times=_times(columns, str(texts.get("time_units", "")), lead),
     )
 
 
 def _load(path: Path) -> dict[str, np.ndarray]:
     try:
         with np.load(path, allow_pickle=False) as archive:
-            return {key: archive[key] for key in archive.files}
+            arrays = {key: archive[key] for key in archive.files}
+            return {key: np.datetime_as_string(array) if array.dtype.kind == "M" else array for key, array in
+                    arrays.items()}  # fmt: skip
     except (ValueError, zipfile.BadZipFile, OSError, EOFError, AttributeError) as error:
         raise InputError(f"{path}: not an .npz file of plain arrays ({error}). Write it with numpy.savez.") from error
 
@@ -137,6 +141,15 @@ def _lead(path: Path, fields: dict[str, np.ndarray], num_axes: int) -> tuple[int
         if lead != some[first]:
             raise InputError(f"{path}: {key} has {lead} samples, {first} has {some[first]}; expected the same.")
     return next(iter(some.values()), (1,))
+
+
+def _times(columns: dict[str, np.ndarray], units: str, lead: tuple[int, ...]) -> np.ndarray | None:
+    """Of an axis ``time``, or of the texts that are the labels."""
+    array = next((columns[key] for key in ("time", "id", "label") if key in columns), None)
+    if array is None or len(array) not in (math.prod(lead), lead[-1]):
+        return None
+    found = seconds_of(array.astype(str) if array.dtype.kind == "S" else array, units)
+    return None if found is None else np.tile(found, math.prod(lead) // len(found))
 
 
 def _texts(array: np.ndarray) -> list[str]:

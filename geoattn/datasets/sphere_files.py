@@ -40,6 +40,8 @@ class FieldFile:
         layout: of a latitude-longitude grid, to write results as the file has them.
         paths: the file of each sample.
         trajectories: does the file say itself which samples follow each other?
+        times: ``[S]`` seconds from some moment, None where the file says no times.
+        series: ``[S]`` the series of each sample, where trajectories are broken at gaps in time; else None.
     """
 
     file: str
@@ -54,6 +56,8 @@ class FieldFile:
     layout: Layout | None = None
     paths: list[str] = field(default_factory=list)
     trajectories: bool = False
+    times: np.ndarray | None = None
+    series: np.ndarray | None = None
 
     @property
     def num_samples(self) -> int:
@@ -196,6 +200,7 @@ def _joined(path: str, found: Sequence[FieldFile]) -> FieldFile:
     apart = any(one.trajectories for one in found)
     starts = np.cumsum([0, *(int(one.group.max(initial=-1)) + 1 for one in found)])
     group = np.concatenate([one.group + (start if apart else 0) for one, start in zip(found, starts, strict=False)])
+    times = [one.times for one in found if one.times is not None]
     kept = set.intersection(*(set(one.columns) for one in found))
     return FieldFile(
         path,
@@ -210,4 +215,5 @@ def _joined(path: str, found: Sequence[FieldFile]) -> FieldFile:
         layout=first.layout,
         paths=[each for one in found for each in one.paths],
         trajectories=apart,
+        times=np.concatenate(times) if len(times) == len(found) else None,
     )

@@ -10,6 +10,7 @@ from geoattn.datasets.sphere_coverage import check_coverage
 from geoattn.datasets.sphere_files import FieldFile, chosen, read_fields
 from geoattn.datasets.sphere_samples import FieldSamples, windows
 from geoattn.datasets.sphere_statistics import check_units
+from geoattn.datasets.sphere_times import in_series
 from geoattn.domains.sphere.records import SphereGrid
 from geoattn.errors import InputError
 
@@ -27,18 +28,20 @@ def fields_like(path: str | Path, preprocess: Mapping[str, Any]) -> tuple[FieldF
 
     Raises:
         InputError: a variable that is not there (with the nearest name), one in another unit, too few samples,
-            points that do not cover the globe.
+            points that do not cover the globe, times that are given twice or another step of time.
     """
     names = [*preprocess["inputs"], *preprocess["static"]]
     source = read_fields(path)
     check_coverage(str(path), source.grid)
     chosen(str(path), list(source.variables), names)
+    forecast = preprocess["task"] == "forecast"
+    if forecast:
+        source, _ = in_series(source, preprocess.get("step_seconds"))
     notes = [*source.notes, *check_units(source, names, preprocess)]
     known = SphereGrid.from_dict(preprocess["grid"])
     if not known.same(source.grid):
         notes.append(f"The points are {source.grid}; the model was trained on {known}.")
     there = set(preprocess["targets"]) <= set(source.variables)
-    forecast = preprocess["task"] == "forecast"
     specs = windows(
         source, preprocess["task"], preprocess["history"], preprocess["steps"], targets=not forecast and there
     )

@@ -84,7 +84,8 @@ class FieldSamples(Sequence[FieldSample], Dataset[FieldSample]):
 def windows(
     source: FieldFile, task: Literal["forecast", "regression", "segmentation"], history: int, steps: int, targets: bool
 ) -> list[SampleSpec]:
-    """All samples of a file: for a forecast every state that has a past and, with ``targets``, a future in its group.
+    """All samples of a file: for a forecast every state that has a past and, with ``targets``, a future in its
+    series.
 
     Without ``targets`` the last states are samples too, whose future nobody knows.
     """
@@ -92,8 +93,9 @@ def windows(
     if task != "forecast":
         return [SampleSpec(label, (k,), k if targets else None, everywhere) for k, label in enumerate(source.labels)]
     specs = []
-    for number in np.unique(source.group):
-        rows = np.flatnonzero(source.group == number).tolist()
+    series = source.group if source.series is None else source.series
+    for number in np.unique(series):
+        rows = np.flatnonzero(series == number).tolist()
         for k in range(history - 1, len(rows)):
             later = rows[k + steps] if k + steps < len(rows) else None
             if later is not None or not targets:

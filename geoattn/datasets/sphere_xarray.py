@@ -12,6 +12,7 @@ import numpy as np
 from geoattn._optional import require
 from geoattn.datasets.sphere_axes import Layout, grid_layout, pole_notes, station_grid
 from geoattn.datasets.sphere_files import FieldFile, chosen, masked, missing_notes
+from geoattn.datasets.sphere_times import seconds_of
 from geoattn.domains.sphere.records import SphereGrid
 from geoattn.errors import InputError
 
@@ -52,6 +53,7 @@ def read_dataset(path: Path, engine: str, names: Sequence[str] | None = None) ->
         }
         labels = _labels(source, lead)
         timed = bool(lead) and lead[-1] in TIMES
+        times = _times(source, lead, sizes) if timed else None
     notes += missing_notes(missing) + (pole_notes(layout, values) if layout else [])
     num_samples = math.prod(sizes)
     several = timed and len(lead) > 1
@@ -66,6 +68,7 @@ def read_dataset(path: Path, engine: str, names: Sequence[str] | None = None) ->
         notes=notes,
         layout=layout,
         trajectories=several,
+        times=times,
     )
 
 
@@ -151,6 +154,17 @@ def _lead(path: Path, arrays: dict[str, Any], num_axes: int) -> list[Any]:
             )
     lead = next(iter(some.values()), [])
     return sorted(lead, key=lambda name: name in TIMES)
+
+
+def _times(source: Any, lead: Sequence[Any], sizes: Sequence[int]) -> np.ndarray | None:
+    if lead[-1] not in source.variables:
+        return None
+    axis = source[lead[-1]]
+    found = seconds_of(axis.values, str(axis.attrs.get("units", "")))
+    if found is not None and axis.dtype.kind == "m" and "time" in source.variables and not source["time"].ndim:
+        begin = seconds_of(source["time"].values.reshape(1))  # of a forecast that was read
+        found = found if begin is None else found + begin
+    return None if found is None else np.tile(found, math.prod(sizes[:-1]))
 
 
 def _labels(source: Any, lead: Sequence[Any]) -> list[str]:

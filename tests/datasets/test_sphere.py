@@ -205,3 +205,59 @@ def test_stations_of_a_region_are_refused(tmp_path):
 def test_coarse_grids_are_of_the_globe(tmp_path):
     data_of(write(tmp_path / "a.npz", lat=np.array([67.5, 22.5, -22.5, -67.5]), lon=np.arange(0, 360, 60.0),
                   t=SERIES[:, :4, :6]))  # fmt: skip
+
+
+# --- times ------------------------------------------------------------------------------------------------------------
+
+HOURS = np.datetime64("2001-01-01") + 6 * np.arange(20) * np.timedelta64(1, "h")
+
+
+def pairs(data):
+    """Which states of ``SERIES`` (its row k is about k) each sample goes from and to."""
+    return [(int(each.inputs[-1].mean()), int(each.targets.mean())) for each in data.samples]
+
+
+def test_rows_are_sorted_by_time(tmp_path):
+    order = np.random.default_rng(1).permutation(20)
+    for time in (HOURS, HOURS.astype(str)):
+        data = data_of(write(tmp_path / "a.npz", t=SERIES[order], time=time[order]))
+        assert pairs(data) == [(k, k + 1) for k in range(19)] and data.preprocess["step_seconds"] == 6 * 3600
+        assert data.split_spec == "time" and data.part("test")[-1].label.startswith("2001-01-05T12")
+        assert "Samples were not in the order of time; they were sorted." in data.notes
+    assert "step_seconds" in data_of(write(tmp_path / "b.npz", t=SERIES)).preprocess
+    assert data_of(tmp_path / "b.npz").preprocess["step_seconds"] is None
+    file = write(tmp_path / "c.npz", x=SERIES[::-1], y=SERIES[::-1], time=HOURS[::-1])
+    assert pairs(data_of(file, task="regression", targets=["y"], split="time")) == [(k, k) for k in range(20)]
+
+
+def test_pairs_never_cross_gaps_in_time(tmp_path):
+    kept = [k for k in range(20) if k not in (7, 8, 13)]
+    data = data_of(write(tmp_path / "a.npz", t=SERIES[kept], time=HOURS[kept]), history=2)
+    assert pairs(data) == [(k, k + 1) for k in (1, 2, 3, 4, 5, 10, 11, 15, 16, 17, 18)]
+    assert any("6 hours apart, but not at 2 places (first after 2001-01-02T12" in note for note in data.notes)
+    assert data.split_spec == "time" and set(data.table["group"]) == {0}
+    months = np.arange("2001-01", "2002-09", dtype="M8[M]")  # 28 to 31 days
+    assert len(data_of(write(tmp_path / "m.npz", t=SERIES, time=months.astype("M8[D]"))).samples) == 19
+
+
+def test_times_that_are_refused(tmp_path):
+    twice = HOURS.copy()
+    twice[4] = twice[3]
+    with pytest.raises(InputError, match="times are given twice: 2001-01-01T18.*Leave out one"):
+        data_of(write(tmp_path / "a.npz", t=SERIES, time=twice))
+    data = data_of(write(tmp_path / "b.npz", t=SERIES, time=HOURS))
+    with pytest.raises(InputError, match="its states are 1 day apart.* trained with 6 hours.*Resample"):
+        fields_like(write(tmp_path / "c.npz", t=SERIES[::4], time=HOURS[::4]), data.preprocess)
+    source, samples, _ = fields_like(write(tmp_path / "d.npz", t=SERIES[::-1], time=HOURS[::-1]), data.preprocess)
+    assert samples[19].label == source.labels[-1] and source.labels[-1].startswith("2001-01-05T18")
+    assert len(fields_like(write(tmp_path / "e.npz", t=SERIES[:1]), data.preprocess)[1]) == 1
+
+
+def test_times_of_netcdf(tmp_path):
+    xarray = pytest.importorskip("xarray")
+    late = HOURS.copy()
+    late[10:] += np.timedelta64(30, "D")
+    coordinates = {"time": late.astype("M8[ns]"), "lat": LAT, "lon": LON}
+    xarray.Dataset({"t": (("time", "lat", "lon"), SERIES)}, coords=coordinates).to_netcdf(tmp_path / "a.nc")
+    assert (9, 10) not in pairs(data := data_of(tmp_path / "a.nc")) and len(data.samples) == 18
+    assert data.preprocess["step_seconds"] == 6 * 3600
