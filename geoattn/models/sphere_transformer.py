@@ -114,10 +114,9 @@ class Place(nn.Module):
 
     def __init__(self, points: SpherePoints, channels: int) -> None:
         super().__init__()
-        harmonics = spherical_harmonics(points.xyz, DEGREE, "component")[:, 1:]
-        scaled = harmonics / harmonics.abs().amax(0).clamp_min(1e-6)
-        self.register_buffer("harmonics", scaled.to(torch.get_default_dtype()), persistent=False)
-        self.map = nn.Linear(scaled.shape[1], channels, bias=False)
+        harmonics = spherical_harmonics(points.xyz, DEGREE, "norm")[:, 1:]  # at most 1, whatever points there are
+        self.register_buffer("harmonics", harmonics.to(torch.get_default_dtype()), persistent=False)
+        self.map = nn.Linear(harmonics.shape[1], channels, bias=False)
 
     harmonics: Tensor
 

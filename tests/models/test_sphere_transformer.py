@@ -46,6 +46,16 @@ def test_place_breaks_the_symmetry_on_purpose():
     assert (model(shifted(x, 2)) - shifted(model(x), 2)).abs().max() > 1e-3
 
 
+def test_features_of_a_place_do_not_depend_on_which_points_are_there():
+    north = GRID.xyz[:, 2] > 0.5
+    part = SpherePoints(GRID.xyz[north], GRID.weight[north], None, "scattered")
+    whole, few = Place(GRID, 8).double(), Place(part, 8).double()
+    few.load_state_dict(whole.state_dict())
+    x = torch.zeros(1, 1, 1, dtype=torch.float64)
+    torch.testing.assert_close(few(x), whole(x)[:, north], rtol=0, atol=1e-12)
+    assert whole.harmonics.abs().max() <= 1
+
+
 def test_samples_never_meet():
     model, x = network(), fields(3)
     torch.testing.assert_close(model(x)[1:2], model(x[1:2]), rtol=0, atol=1e-12)
