@@ -13,6 +13,28 @@ from geoattn.errors import InputError
 
 KELVIN = 273.15
 _FAR, _TOO_FAR = 5.0, 20.0  # standard deviations between the means of two files
+_SAME = (
+    ("K", "kelvin", "Kelvin", "kelvins", "degK", "deg_K", "degree_K", "degrees_K", "degree_kelvin"),
+    ("degC", "deg_C", "celsius", "Celsius", "C", "°C", "degree_C", "degrees_C", "degree_Celsius", "degrees_Celsius",
+     "degree_celsius", "degrees_celsius", "degrees Celsius", "degrees celsius"),
+    ("m", "metre", "meter", "metres", "meters"),
+    ("km", "kilometre", "kilometer", "kilometres", "kilometers"),
+    ("m/s", "m s-1", "m s**-1", "m s^-1", "m.s-1", "m sec-1", "m/sec", "meters per second", "metres per second"),
+    ("m2/s2", "m**2 s**-2", "m2 s-2", "m^2 s^-2", "m^2/s^2", "m**2/s**2"),
+    ("Pa", "pascal", "Pascal", "pascals"),
+    ("hPa", "mbar", "millibar", "millibars", "mb", "hectopascal"),
+    ("Pa/s", "Pa s-1", "Pa s**-1", "Pa s^-1"),
+    ("1/s", "s-1", "s**-1", "s^-1", "/s", "per second"),
+    ("m2/s", "m2 s-1", "m**2 s**-1", "m^2 s^-1", "m^2/s", "m**2/s"),
+    ("kg/kg", "kg kg-1", "kg kg**-1", "kg kg^-1"),
+    ("g/kg", "g kg-1", "g kg**-1", "g kg^-1"),
+    ("kg/m2", "kg m-2", "kg m**-2", "kg m^-2", "kg/m^2", "kg/m**2"),
+    ("W/m2", "W m-2", "W m**-2", "W m^-2", "W/m^2", "W/m**2"),
+    ("J/m2", "J m-2", "J m**-2", "J m^-2", "J/m^2", "J/m**2"),
+    ("1", "dimensionless", "(0 - 1)"),
+    ("%", "percent", "per cent"),
+)  # fmt: skip
+_SYNONYMS = {name: names[0] for names in _SAME for name in names}
 
 
 def statistics(samples: FieldSamples) -> dict[str, dict[str, float]]:
@@ -65,7 +87,7 @@ def check_units(source: FieldFile, names: Sequence[str], preprocess: Mapping[str
         preprocess: of the training data: ``units`` and ``statistics``.
 
     Raises:
-        InputError: units that differ in name, or values that cannot be in the same unit.
+        InputError: units that differ in name, or where one says none values that cannot be in the same unit.
     """
     weight = source.grid.points.weight.numpy()
     notes = []
@@ -84,17 +106,17 @@ def check_units(source: FieldFile, names: Sequence[str], preprocess: Mapping[str
         distance = abs(mean - known["mean"]) / known["std"]
         text = f"{source.file}: {name} has the mean {mean:.4g}, in training it was {known['mean']:.4g} (standard "
         text += f"deviation {known['std']:.4g})"
-        if abs(abs(mean - known["mean"]) - KELVIN) < min(30.0, 3 * known["std"]) and distance > 2:
+        stated = bool(here and there)
+        if not stated and abs(abs(mean - known["mean"]) - KELVIN) < min(30.0, 3 * known["std"]) and distance > 2:
             warm, cold = ("kelvin", "degrees Celsius") if mean > known["mean"] else ("degrees Celsius", "kelvin")
             raise InputError(f"{text}: the file seems to be in {warm}, the training data in {cold}. Convert it.")
-        if distance > _TOO_FAR:
+        if distance > _TOO_FAR and not stated:
             raise InputError(f"{text}: these cannot be the same quantity in the same unit. Convert it.")
         if distance > _FAR:
-            notes.append(f"{text}: is it in the same unit?")
+            notes.append(f"{text}{f', both say {there}' if stated else ''}: is it in the same unit?")
     return notes
 
 
 def _plain(unit: str) -> str:
-    usual = {"kelvin": "k", "degk": "k", "deg_k": "k", "celsius": "degc", "c": "degc", "degrees celsius": "degc"}
-    text = " ".join(unit.strip().lower().replace("**", "").replace("^", "").replace("_", " ").split())
-    return usual.get(text, text)
+    text = unit.strip()  # case matters: mPa is no MPa
+    return _SYNONYMS.get(text, text)

@@ -261,3 +261,40 @@ def test_times_of_netcdf(tmp_path):
     xarray.Dataset({"t": (("time", "lat", "lon"), SERIES)}, coords=coordinates).to_netcdf(tmp_path / "a.nc")
     assert (9, 10) not in pairs(data := data_of(tmp_path / "a.nc")) and len(data.samples) == 18
     assert data.preprocess["step_seconds"] == 6 * 3600
+
+
+# --- units ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "ours, theirs, same",
+    [
+        ("m", "meters", True),
+        (" m ", "metre", True),
+        ("kelvin", "K", True),
+        ("deg_C", "celsius", True),
+        ("m s**-1", "m/s", True),
+        ("hPa", "millibar", True),
+        ("s-1", "1/s", True),
+        ("mPa", "MPa", False),
+        ("Pa", "hPa", False),
+        ("m", "M", False),
+        ("m s-1", "m s-2", False),
+    ],
+)
+def test_names_of_units(tmp_path, ours, theirs, same):
+    data = data_of(write(tmp_path / "a.npz", t=SERIES, t_units=np.array(ours)))
+    file = write(tmp_path / "b.npz", t=SERIES, t_units=np.array(theirs))
+    if same:
+        assert fields_like(file, data.preprocess)[2] == []
+    else:
+        with pytest.raises(InputError, match="t is in .*, the model was trained with t in .* Convert it"):
+            fields_like(file, data.preprocess)
+
+
+def test_units_that_both_state_are_believed(tmp_path):
+    data = data_of(write(tmp_path / "a.npz", t=SERIES, t_units=np.array("m")))
+    _, _, notes = fields_like(write(tmp_path / "b.npz", t=SERIES + 273.15, t_units=np.array("m")), data.preprocess)
+    assert len(notes) == 1 and "both say m: is it in the same unit?" in notes[0]
+    with pytest.raises(InputError, match="seems to be in kelvin"):
+        fields_like(write(tmp_path / "c.npz", t=SERIES + 273.15), data.preprocess)
