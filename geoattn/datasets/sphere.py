@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader
 
 from geoattn.datasets.rejections import OnError, Rejections, none_left
 from geoattn.datasets.sampler import EpochShuffle
+from geoattn.datasets.sphere_axes import turned_axes
 from geoattn.datasets.sphere_coverage import check_coverage
 from geoattn.datasets.sphere_files import FieldFile, chosen, read_fields
 from geoattn.datasets.sphere_samples import FieldSamples, SampleSpec, windows
@@ -126,6 +127,11 @@ class SphereData(lightning.LightningDataModule):
         specs = self._usable(FieldSamples(source, specs, inputs, static, targets, classes))
         table = self._table(specs)
         self.split_spec = self.split_spec or self._usual_split(table)
+        if self.gap_degrees and not self.split_spec.startswith("region"):
+            raise InputError(
+                f"--data.gap-degrees: got {self.gap_degrees:g} with split {self.split_spec!r}; it is of --data.split "
+                "region:SEED alone. Choose that, or leave the gap out."
+            )
         made, rows, self.split, said = split_fields(
             self.split_spec,
             source,
@@ -143,6 +149,7 @@ class SphereData(lightning.LightningDataModule):
             "format": FORMAT,
             "task": self.task,
             "grid": self.grid.to_dict(),
+            "axes": turned_axes(source.layout),
             "inputs": inputs,
             "static": static,
             "targets": targets,

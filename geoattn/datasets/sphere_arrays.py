@@ -19,7 +19,7 @@ LATITUDE, LONGITUDE = ("lat", "latitude", "lats"), ("lon", "longitude", "lons", 
 LABELS = ("id", "time", "label", "member")
 
 
-def read_npz(path: Path, names: Sequence[str] | None = None) -> FieldFile:
+def read_npz(path: Path, names: Sequence[str] | None = None, optional: Sequence[str] = ()) -> FieldFile:
     """Read an archive as `read_fields` describes it."""
     arrays = _load(path)
     lower = {key.lower(): key for key in arrays}
@@ -51,7 +51,7 @@ def read_npz(path: Path, names: Sequence[str] | None = None) -> FieldFile:
     odd = [key for key, array in numbers.items() if key not in fields and array.ndim > 1]
     if odd and (not fields or (names and set(names) & set(odd))):
         raise InputError(_wrong_shape(path, odd[0], numbers[odd[0]], trailing))
-    wanted = chosen(str(path), list(fields), names)
+    wanted = chosen(str(path), list(fields), names, optional)
     lead = _lead(path, {key: fields[key] for key in wanted}, len(trailing))
     num_samples = math.prod(lead)
     values, missing = {}, {}

@@ -80,6 +80,16 @@ def grid_layout(file: str, latitude: np.ndarray, longitude: np.ndarray) -> tuple
     return Layout(grid, rows, columns, latitude, longitude), notes
 
 
+def turned_axes(layout: Layout | None) -> dict[str, list[float]]:
+    """The axes of a file in degrees, for arrays in its order; empty if they are those of the grid, or no axes."""
+    if layout is None:
+        return {}
+    same = [np.array_equal(ranks, np.arange(len(ranks))) for ranks in (layout.rows, layout.columns)]
+    if all(same):
+        return {}
+    return {"latitude": layout.latitude.tolist(), "longitude": layout.longitude.tolist()}
+
+
 def station_grid(file: str, latitude: np.ndarray, longitude: np.ndarray) -> tuple[SphereGrid, list[str]]:
     """Scattered points with degrees each, and sentences about what was changed."""
     lat, lon = _checked(file, latitude, longitude)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import glob
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -70,7 +71,7 @@ class FieldFile:
         return [name for name, values in self.variables.items() if len(values) == 1 and self.num_samples > 1]
 
 
-def read_fields(path: str | Path, names: Sequence[str] | None = None) -> FieldFile:
+def read_fields(path: str | Path, names: Sequence[str] | None = None, optional: Sequence[str] = ()) -> FieldFile:
     """Read fields; the suffix says the format. A folder or a pattern with ``*`` is several files, one after another.
 
     ============================  ============================================================================
@@ -87,17 +88,18 @@ def read_fields(path: str | Path, names: Sequence[str] | None = None) -> FieldFi
     Args:
         path: file, folder or pattern.
         names: variables to read; all if left out.
+        optional: variables to read too, where they are there.
 
     Raises:
         InputError: no such file, unknown suffix, axes or variables that cannot be used, grids that differ.
     """
     paths = _paths(path)
-    found = [_read_one(each, names) for each in paths]
+    found = [_read_one(each, names, optional) for each in paths]
     return found[0] if len(found) == 1 else _joined(str(path), found)
 
 
-def chosen(file: str, known: Sequence[str], names: Sequence[str] | None) -> list[str]:
-    """The names that are asked for, or all; an unknown one is refused with the nearest.
+def chosen(file: str, known: Sequence[str], names: Sequence[str] | None, optional: Sequence[str] = ()) -> list[str]:
+    """The names that are asked for, or all; an unknown one is refused with the nearest; optional ones only if known.
 
     A name without its level stands for all its levels: ``u`` for ``u@200`` and ``u@500``.
     """
@@ -109,7 +111,7 @@ def chosen(file: str, known: Sequence[str], names: Sequence[str] | None) -> list
         if not levels:
             raise InputError(f"{file}: there is no variable {name!r}. {nearest_hint(name, list(known))}")
         found += levels
-    return list(dict.fromkeys(found))
+    return list(dict.fromkeys([*found, *(name for name in optional if name in known)]))
 
 
 def masked(values: np.ndarray) -> tuple[np.ndarray, int]:
@@ -127,20 +129,23 @@ def missing_notes(missing: dict[str, tuple[int, int]]) -> list[str]:
 
 def _paths(path: str | Path) -> list[Path]:
     text = str(path)
+    if not text.strip():
+        raise InputError("--data: got an empty name, expected a file, a folder or a pattern such as 'states/*.nc'.")
     one = Path(text)
     if glob.has_magic(text) and not one.exists():
-        found = [Path(each) for each in sorted(glob.glob(text))]
+        found = [each for each in map(Path, sorted(glob.glob(text))) if not each.name.startswith(".")]
         if not found:
             raise InputError(f"{text}: no file has such a name.")
         return found
     if one.is_dir() and suffix_of(one) not in XARRAY:
-        found = [each for each in sorted(one.iterdir()) if suffix_of(each) in SUFFIXES]
+        found = [each for each in sorted(one.iterdir()) if suffix_of(each) in SUFFIXES and each.name[0] != "."]
         if not found:
             raise InputError(f"{text}: the folder has no file of fields. Known: {', '.join(SUFFIXES)}.")
         return found
     if not one.exists():
         names = [each.name for each in one.parent.iterdir()] if one.parent.is_dir() else []
-        raise InputError(f"{text}: no such file. {nearest_hint(one.name, names) if names else ''}".rstrip())
+        near = difflib.get_close_matches(one.name, names, n=1, cutoff=0.75)
+        raise InputError(f"{text}: no such file.{f' Did you mean {near[0]!r}?' if near else ''}")
     return [one]
 
 
@@ -150,20 +155,20 @@ def suffix_of(path: Path) -> str:
     return "".join(suffixes[-2:] if suffixes[-1:] == [".gz"] else suffixes[-1:])
 
 
-def _read_one(path: Path, names: Sequence[str] | None) -> FieldFile:
+def _read_one(path: Path, names: Sequence[str] | None, optional: Sequence[str]) -> FieldFile:
     suffix = suffix_of(path)
     if suffix == ".npz":
         from geoattn.datasets.sphere_arrays import read_npz
 
-        found = read_npz(path, names)
+        found = read_npz(path, names, optional)
     elif suffix in XARRAY:
         from geoattn.datasets.sphere_xarray import read_dataset
 
-        found = read_dataset(path, XARRAY[suffix], names)
+        found = read_dataset(path, XARRAY[suffix], names, optional)
     elif suffix in FITS:
         from geoattn.datasets.sphere_fits import read_healpix
 
-        found = read_healpix(path, names)
+        found = read_healpix(path, names, optional)
     else:
         raise InputError(f"{path}: unknown file format {path.suffix!r}. Known: {', '.join(SUFFIXES)}.")
     found.paths = [str(path)] * found.num_samples

@@ -15,7 +15,7 @@ from geoattn.domains.sphere.records import SphereGrid
 from geoattn.errors import InputError
 
 
-def read_healpix(path: Path, names: Sequence[str] | None = None) -> FieldFile:
+def read_healpix(path: Path, names: Sequence[str] | None = None, optional: Sequence[str] = ()) -> FieldFile:
     """Read the first HEALPix table of a file: a column each is a variable of one sample.
 
     Raises:
@@ -39,7 +39,7 @@ def read_healpix(path: Path, names: Sequence[str] | None = None) -> FieldFile:
         known = [column.name for column in table.columns if not (explicit and column.name.upper() == "PIXEL")]
         pixel = np.asarray(data["PIXEL"]).reshape(-1).astype(np.int64) if explicit else None
         values, missing = {}, {}
-        for name in chosen(str(path), known, names):
+        for name in chosen(str(path), known, names, optional):
             full = _full(path, name, np.asarray(data[name]).reshape(-1), nside, pixel)
             values[name], count = masked(full[None])
             missing[name] = (count, full.size)

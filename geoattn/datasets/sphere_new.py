@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from geoattn.datasets.sphere_coverage import check_coverage
-from geoattn.datasets.sphere_files import FieldFile, chosen, read_fields
+from geoattn.datasets.sphere_files import FieldFile, read_fields
 from geoattn.datasets.sphere_samples import FieldSamples, windows
 from geoattn.datasets.sphere_statistics import check_units
 from geoattn.datasets.sphere_times import in_series
@@ -31,9 +31,8 @@ def fields_like(path: str | Path, preprocess: Mapping[str, Any]) -> tuple[FieldF
             points that do not cover the globe, times that are given twice or another step of time.
     """
     names = [*preprocess["inputs"], *preprocess["static"]]
-    source = read_fields(path)
+    source = read_fields(path, names, preprocess["targets"])
     check_coverage(str(path), source.grid)
-    chosen(str(path), list(source.variables), names)
     forecast = preprocess["task"] == "forecast"
     if forecast:
         source, _ = in_series(source, preprocess.get("step_seconds"))

@@ -23,7 +23,9 @@ LEVELS = (
 TIMES = ("time", "valid_time", "step", "t", "lead_time", "forecast_period", "date", "month")
 
 
-def read_dataset(path: Path, engine: str, names: Sequence[str] | None = None) -> FieldFile:
+def read_dataset(
+    path: Path, engine: str, names: Sequence[str] | None = None, optional: Sequence[str] = ()
+) -> FieldFile:
     """Read a file as `read_fields` describes it."""
     source = _opened(path, engine)
     with source:
@@ -34,9 +36,9 @@ def read_dataset(path: Path, engine: str, names: Sequence[str] | None = None) ->
         along = [name for name in along if name not in bounds and source[name].dtype.kind in "fiub"]
         if not along:
             raise InputError(f"{path}: no variable has the dimensions {', '.join(map(str, dims))} of its places.")
-        parts = _levels(source, along)
+        parts = _levels(path, source, along)
         layout, grid, notes = _grid(path, lat, lon)
-        wanted = chosen(str(path), list(parts), names)
+        wanted = chosen(str(path), list(parts), names, optional)
         arrays: dict[str, Any] = {key: _level(source, *parts[key]).transpose(..., *dims) for key in wanted}
         lead = _lead(path, arrays, len(dims))
         values, missing = {}, {}
@@ -72,15 +74,27 @@ def read_dataset(path: Path, engine: str, names: Sequence[str] | None = None) ->
     )
 
 
-def _begins(path: Path, mark: bytes) -> bool:
+def _first_bytes(path: Path) -> bytes:
+    """What a NetCDF file begins with.
+
+    Raises:
+        InputError: a file that is none.
+    """
     with path.open("rb") as file:
-        return file.read(len(mark)) == mark
+        first = file.read(16)
+    if first.startswith((b"CDF", b"\x89HDF")):
+        return first
+    what = f"it begins with {first!r}" if first else "it is empty"
+    raise InputError(
+        f"{path}: this is no NetCDF file: {what}, expected 'CDF' (NetCDF 3) or '\\x89HDF' (NetCDF 4, HDF5). Was it "
+        "downloaded as a whole? Look at it with ncdump -h, and fetch or write it again."
+    )
 
 
 def _opened(path: Path, engine: str) -> Any:
     xarray = require("xarray", "sphere")
     options: dict[str, Any] = {"backend_kwargs": {"indexpath": ""}} if engine == "cfgrib" else {}
-    if engine == "h5netcdf" and path.is_file() and _begins(path, b"CDF"):
+    if engine == "h5netcdf" and path.is_file() and _first_bytes(path).startswith(b"CDF"):
         engine = "scipy"  # NetCDF 3
     if engine == "cfgrib":
         require("cfgrib", "sphere")
@@ -124,7 +138,12 @@ def _grid(path: Path, lat: Any, lon: Any) -> tuple[Layout | None, SphereGrid, li
     return layout, layout.grid, notes
 
 
-def _levels(source: Any, names: Sequence[Any]) -> dict[str, tuple[Any, Any, int]]:
+def _plain(value: Any) -> str:
+    """``100000`` and not ``1e+05``."""
+    return f"{value:.0f}" if float(value).is_integer() else f"{value:g}"
+
+
+def _levels(path: Path, source: Any, names: Sequence[Any]) -> dict[str, tuple[Any, Any, int]]:
     """``name@500`` -> (variable, dimension of levels, number); a variable without levels by its own name."""
     parts: dict[str, tuple[Any, Any, int]] = {}
     for name in names:
@@ -133,7 +152,11 @@ def _levels(source: Any, names: Sequence[Any]) -> dict[str, tuple[Any, Any, int]
             parts[str(name)] = (name, None, 0)
             continue
         values = source[level].values if level in source.variables else np.arange(source.sizes[level])
-        parts |= {f"{name}@{value:g}": (name, level, k) for k, value in enumerate(values)}
+        for k, value in enumerate(values):
+            key = f"{name}@{_plain(value)}"
+            if key in parts:
+                raise InputError(f"{path}: {level}: two levels of {name} are called {key}. Leave out one of them.")
+            parts[key] = (name, level, k)
     return parts
 
 

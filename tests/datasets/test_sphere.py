@@ -134,6 +134,8 @@ def test_options_that_are_refused(series, tmp_path):
         ({"split": "regio:0"}, "Did you mean 'region:SEED'"),
         ({"split": "region:x"}, "expected region:SEED"),
         ({"history": 30}, "20 samples are too few"),
+        ({"gap_degrees": 5.0}, "gap-degrees: got 5 with split 'time'; it is of --data.split region:SEED alone"),
+        ({"gap_degrees": 5.0, "split": "random"}, "with split 'random'"),
     ]
     for options, message in cases:
         with pytest.raises(InputError, match=message):
@@ -298,3 +300,19 @@ def test_units_that_both_state_are_believed(tmp_path):
     assert len(notes) == 1 and "both say m: is it in the same unit?" in notes[0]
     with pytest.raises(InputError, match="seems to be in kelvin"):
         fields_like(write(tmp_path / "c.npz", t=SERIES + 273.15), data.preprocess)
+
+
+def test_other_variables_of_new_files_are_not_read(tmp_path):
+    xarray = pytest.importorskip("xarray")
+    data = data_of(write(tmp_path / "a.npz", x=SERIES, y=2 * SERIES), task="regression", targets=["y"])
+    places = {"lat": LAT, "lon": LON}
+    odd = {"x": (("time", "lat", "lon"), SERIES), "depths": (("time", "soil", "lat", "lon"), SERIES[:, None])}
+    xarray.Dataset(odd, coords=places).to_netcdf(tmp_path / "b.nc")
+    source, samples, _ = fields_like(tmp_path / "b.nc", data.preprocess)
+    assert list(source.variables) == ["x"] and samples[0].targets is None
+    xarray.Dataset(odd | {"y": odd["x"]}, coords=places).to_netcdf(tmp_path / "c.nc")
+    source, samples, _ = fields_like(tmp_path / "c.nc", data.preprocess)
+    assert list(source.variables) == ["x", "y"] and samples[0].targets is not None
+    xarray.Dataset({"xx": odd["x"]}, coords=places).to_netcdf(tmp_path / "d.nc")
+    with pytest.raises(InputError, match="no variable 'x'. Did you mean 'xx'"):
+        fields_like(tmp_path / "d.nc", data.preprocess)

@@ -205,3 +205,37 @@ def test_fits(tmp_path, order):
     fits.HDUList([fits.PrimaryHDU(), table]).writeto(tmp_path / "b.fits")
     with pytest.raises(InputError, match=r"got 48 pixels \(nside 2\), expected 192"):
         read_fields(tmp_path / "b.fits")
+
+
+# --- names and what is no file of fields ------------------------------------------------------------------------------
+
+
+def test_names_that_are_empty_hidden_or_far(tmp_path):
+    for name in ("", "  "):
+        with pytest.raises(InputError, match="--data: got an empty name"):
+            read_fields(name)
+    write(tmp_path / "a.npz")
+    (tmp_path / "._a.npz").write_bytes(b"what another system leaves")
+    for path in (tmp_path, f"{tmp_path}/*.npz"):
+        assert read_fields(path).num_samples == 1
+    with pytest.raises(InputError, match="no file has such a name"):
+        read_fields(f"{tmp_path}/.*.npz")
+    with pytest.raises(InputError, match="no such file.$"):
+        read_fields(tmp_path / "states.npz")
+
+
+@pytest.mark.parametrize("content, message", [(b"", "it is empty"), (b"<html>Sign in", "it begins with b'<html>")])
+def test_what_is_no_netcdf(tmp_path, content, message):
+    pytest.importorskip("h5netcdf")
+    (tmp_path / "a.nc").write_bytes(content)
+    with pytest.raises(InputError, match=f"a.nc: this is no NetCDF file: {message}.*fetch or write it again"):
+        read_fields(tmp_path / "a.nc")
+
+
+def test_names_of_levels(tmp_path):
+    made = dataset(level=[100000.0, 92.5]).drop_vars("oro")
+    made.to_netcdf(tmp_path / "a.nc", engine="h5netcdf")
+    assert list(read_fields(tmp_path / "a.nc").variables) == ["z@100000", "z@92.5"]
+    dataset(level=[500, 500]).to_netcdf(tmp_path / "b.nc", engine="h5netcdf")
+    with pytest.raises(InputError, match="two levels of z are called z@500"):
+        read_fields(tmp_path / "b.nc")
