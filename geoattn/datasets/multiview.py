@@ -15,14 +15,12 @@ from geoattn.datasets.rejections import OnError, Rejections, none_left
 from geoattn.datasets.sampler import EpochOrder
 from geoattn.datasets.splits import Split, split_rows
 from geoattn.domains.multiview.batch import Frame, Trial, ViewBatch, collate
-from geoattn.domains.multiview.records import Scene, camera_distance, in_unit
+from geoattn.domains.multiview.records import STILL, Scene, camera_distance, in_unit
 from geoattn.errors import InputError, nearest_hint
 
 FORMAT = 1
 UNITS = ("scene", "data")
 FRAMES = ("first", "file")
-STILL = 1e-9
-"""Cameras that are nearer to each other stand in one place."""
 
 
 class MultiviewData(lightning.LightningDataModule):
@@ -38,8 +36,8 @@ class MultiviewData(lightning.LightningDataModule):
         num_inputs: views of a scene that are given.
         num_targets: views that each sample of training asks for.
         rays: pixels of each of these that are drawn.
-        unit: of length. scene: the mean distance of its cameras from the middle between them becomes 1, scene by scene;
-            data: one factor for all, by the training scenes, where scenes share a unit.
+        unit: of length. scene: in each sample the mean distance of the given cameras from the middle between them
+            becomes 1; data: one factor for all, by the training scenes, where scenes share a unit.
         frame: of the poses. first: relative to the first view that is given, in float64; file: as in the file.
         split: given (folders train and test, transforms_train.json and its like, or a column split), random,
             column:NAME, column:NAME=VALUE, file:PATH (ids) or kfold:K:I; given if the data have parts, else random.
@@ -53,7 +51,8 @@ class MultiviewData(lightning.LightningDataModule):
         progress: show how far reading is.
 
     Attributes (after ``setup``):
-        scenes: the usable scenes, in the order of the file, in the new unit of length.
+        scenes: the usable scenes, in the order of the file, in the new unit of length if it is one for all, else in the
+            file's.
         by_view: there is one scene, and its views are split.
         table: one row per scene: id, file, views and what the split reads; by view, one row per view: id, file, scene.
         split: row numbers of the table under train, valid and test.
@@ -103,8 +102,13 @@ class MultiviewData(lightning.LightningDataModule):
         for name, word, known in (("unit", unit, UNITS), ("frame", frame, FRAMES)):
             if word not in known:
                 raise InputError(f"--data.{name}: got {word!r}. {nearest_hint(str(word), known)}")
+        if unit == "scene" and num_inputs < 2:
+            raise InputError(
+                "--data.unit: got 'scene' with --data.num-inputs 1: one given view knows no unit of length, the mean "
+                "distance of cameras from their middle. Use --data.unit data where scenes share a unit, or give more."
+            )
         self.file, self.image_size, self.unit, self.on_error, self.progress = file, image_size, unit, on_error, progress
-        self.drawing = Drawing(num_inputs, num_targets, rays, frame)
+        self.drawing = Drawing(num_inputs, num_targets, rays, frame, own_unit=unit == "scene")
         self.split_spec, self.split_seed = split, split_seed
         self.val_fraction, self.test_fraction = val_fraction, test_fraction
         self.batch_size, self.num_workers, self.seed = batch_size, num_workers, seed
@@ -114,7 +118,8 @@ class MultiviewData(lightning.LightningDataModule):
         if hasattr(self, "scenes"):
             return
         rejections, num_inputs = Rejections(self.on_error, "scenes"), self.drawing.num_inputs
-        found = read_scenes(self.file, self.image_size, num_inputs + 1, rejections, self.progress)
+        apart = num_inputs if self.drawing.own_unit else None
+        found = read_scenes(self.file, self.image_size, num_inputs + 1, rejections, self.progress, apart)
         self.rejected = rejections.table()
         if not found.scenes:
             raise none_left(self.file, "scene", self.rejected)
@@ -162,10 +167,10 @@ class MultiviewData(lightning.LightningDataModule):
 
         A few views of each scene; by view, each view of the part, with given ones from the training part.
         """
-        num_inputs = self.drawing.num_inputs
+        drawn = self.drawing.num_inputs, self.split_seed, self.drawing.own_unit
         if self.by_view:
-            return trials_of_views(self.scenes[0], self.split, name, num_inputs, self.split_seed)
-        trials = (trials_of_scene(self.scenes[row], num_inputs, self.split_seed) for row in self.split[name])
+            return trials_of_views(self.scenes[0], self.split, name, *drawn)
+        trials = (trials_of_scene(self.scenes[row], *drawn) for row in self.split[name])
         return [trial for some in trials for trial in some]
 
     def check_labels(self) -> None:
@@ -204,21 +209,20 @@ class MultiviewData(lightning.LightningDataModule):
         )
 
     def _in_units(self, scenes: list[Scene]) -> tuple[list[Scene], float | None]:
-        """Scenes in the new unit of length, and that unit if it is one for all."""
+        """Scenes in the new unit of length and that unit, if it is one for all; else as they are."""
+        if self.drawing.own_unit:
+            self.notes.append(
+                "Lengths of a sample are divided by the mean distance of its given cameras from the middle."
+            )
+            return scenes, None
         distances = [camera_distance(scene) for scene in scenes]
         still = [scene.id for scene, distance in zip(scenes, distances, strict=True) if distance < STILL]
         if still:
             self.notes.append(f"The cameras of {still[0]} stand in one place: its unit of length is that of the file.")
         units = [1.0 if distance < STILL else distance for distance in distances]
-        factor = None
-        if self.unit == "data":
-            factor = float(np.mean([units[0 if self.by_view else row] for row in self.split["train"]]))
-            units = [factor] * len(scenes)
-            self.notes.append(f"Lengths were divided by {factor:.6g}, the mean distance of cameras from their middle.")
-        else:
-            span = f"{min(units):.6g}" if len(units) == 1 else f"{min(units):.6g} to {max(units):.6g}, scene by scene"
-            self.notes.append(f"Lengths were divided by the mean distance of cameras from their middle: {span}.")
-        return [in_unit(scene, unit) for scene, unit in zip(scenes, units, strict=True)], factor
+        factor = float(np.mean([units[0 if self.by_view else row] for row in self.split["train"]]))
+        self.notes.append(f"Lengths were divided by {factor:.6g}, the mean distance of cameras from their middle.")
+        return [in_unit(scene, factor) for scene in scenes], factor
 
     def _loader(self, samples: Dataset[ViewBatch], sampler: EpochOrder | None = None) -> DataLoader:
         return DataLoader(

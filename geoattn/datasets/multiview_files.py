@@ -16,7 +16,7 @@ from geoattn.datasets.multiview_raw import RawScene, finish
 from geoattn.datasets.progress import track
 from geoattn.datasets.rejections import Rejections
 from geoattn.datasets.splits import PART_NAMES
-from geoattn.domains.multiview.records import Scene
+from geoattn.domains.multiview.records import Scene, check_apart
 from geoattn.domains.records import RecordError
 from geoattn.errors import InputError, nearest_hint
 
@@ -46,6 +46,7 @@ def read_scenes(
     min_views: int = 1,
     rejections: Rejections | None = None,
     progress: bool = False,
+    apart: int | None = None,
 ) -> SceneSet:
     """The scenes of ``file``, in the lengths of the file.
 
@@ -62,12 +63,13 @@ def read_scenes(
         min_views: a scene with fewer views is a bad one.
         rejections: what becomes of bad scenes; raises at the first if left out.
         progress: show how far reading is.
+        apart: a scene of which so many views may stand in one place is a bad one, see `check_apart`.
 
     Raises:
         InputError: nothing that can be read, or a bad scene where ``rejections`` raises.
     """
     found = SceneSet()
-    for _, raw, scene in each_scene(file, size, min_views, rejections, progress):
+    for _, raw, scene in each_scene(file, size, min_views, rejections, progress, apart=apart):
         if raw is not None and scene is not None:
             found.scenes.append(scene)
             found.columns.append(raw.columns)
@@ -83,11 +85,12 @@ def each_scene(
     rejections: Rejections | None = None,
     progress: bool = False,
     skip: int = 0,
+    apart: int | None = None,
 ) -> Iterator[tuple[int, RawScene | None, Scene | None]]:
     """As `read_scenes`, scene by scene, so that images of folders need not be in memory together.
 
     Args:
-        file, size, min_views, rejections, progress: see `read_scenes`.
+        file, size, min_views, rejections, progress, apart: see `read_scenes`.
         skip: so many scenes from the beginning.
 
     Yields:
@@ -107,6 +110,8 @@ def each_scene(
                 reason = f"fewer than {min_views}, the views that are given and one to ask for"
                 raise RecordError("views", len(raw.sizes), reason, "Lower --data.num-inputs.")
             scene = finish(raw, size)
+            if apart is not None:
+                check_apart(scene, apart)
         except RecordError as error:
             rejections.add(str(path), number, error, place=f"scene {name!r}")
             yield number, None, None

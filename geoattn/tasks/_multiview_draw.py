@@ -10,12 +10,11 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike
 
-from geoattn.datasets.multiview import STILL
 from geoattn.datasets.multiview_cameras import Cameras, placed
 from geoattn.datasets.multiview_raw import RawScene, finish
 from geoattn.domains.ensemble import Ensemble
 from geoattn.domains.multiview.batch import ask
-from geoattn.domains.multiview.records import Scene, camera_distance, check_cameras, in_unit
+from geoattn.domains.multiview.records import Scene, check_cameras, in_unit, in_unit_of
 from geoattn.domains.records import RecordError
 from geoattn.errors import InputError
 from geoattn.hub import Pretrained
@@ -75,7 +74,7 @@ def predict_views(
         if asked.intrinsics is not None:
             check_cameras(asked.names, new, asked.intrinsics, [size] * len(new))
         raw = RawScene("scene", "", names, pixels, poses, lenses, [size] * num)
-        scene = in_model_unit(finish(raw, image_size(loaded.preprocess)), loaded.preprocess)
+        scene = in_model_unit(finish(raw, image_size(loaded.preprocess)), range(num), loaded.preprocess)
     except RecordError as error:
         raise InputError(str(error)) from error
     check_size("images", scene, loaded.preprocess)
@@ -126,10 +125,10 @@ def check_size(data: str, scene: Scene, preprocess: Mapping[str, Any]) -> None:
         )
 
 
-def in_model_unit(scene: Scene, preprocess: Mapping[str, Any]) -> Scene:
-    """A scene in the unit of length of a model: one for all scenes, or the mean distance of its own cameras."""
-    distance = preprocess["unit"] or camera_distance(scene)
-    return in_unit(scene, distance if distance > STILL else 1.0)
+def in_model_unit(scene: Scene, given: Sequence[int], preprocess: Mapping[str, Any]) -> Scene:
+    """A scene in the unit of length of a model: one for all scenes, or that of the given views, see `in_unit_of`."""
+    unit = preprocess["unit"]
+    return in_unit_of(scene, given) if unit is None else in_unit(scene, unit)
 
 
 def _pixels(images: ArrayLike) -> np.ndarray:

@@ -96,9 +96,9 @@ def predict_file(
         tables = [pd.DataFrame(columns=columns)]  # so that a chunk without a usable scene has all of them too
         for place, scene in ((place, scene) for place, _, scene in chunk if scene is not None):
             check_size(data, scene, loaded.preprocess)
-            scene = in_model_unit(scene, loaded.preprocess)
             try:
                 rows = _rows(scene, given, loaded.preprocess["num_inputs"])
+                scene = in_model_unit(scene, rows, loaded.preprocess)
                 asked, truth = _asked(scene, rows, new, orbit)
             except RecordError as error:
                 rejections.add(data, place, error, place=f"scene {scene.id!r}")

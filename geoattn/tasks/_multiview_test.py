@@ -14,10 +14,10 @@ from geoattn.datasets.multiview_samples import trials_of_scene, trials_of_views
 from geoattn.datasets.rejections import OnError, Rejections, none_left
 from geoattn.domains.multiview.audit import image_key, scene_key
 from geoattn.domains.multiview.batch import Trial
-from geoattn.domains.multiview.records import Scene
+from geoattn.domains.multiview.records import Scene, in_unit
 from geoattn.hub import Pretrained
 from geoattn.tasks._model import checked_device, load_model, metrics_text, overlap_text
-from geoattn.tasks._multiview_draw import check_size, image_size, in_model_unit
+from geoattn.tasks._multiview_draw import check_size, image_size
 from geoattn.tasks._multiview_evaluate import (
     TASK,
     draw_baselines,
@@ -36,7 +36,7 @@ class Measured:
     """The usable samples of a file: scenes, or the views of the one scene that a model was trained on in part.
 
     Attributes:
-        scenes: in the model's unit of length.
+        scenes: in the model's unit of length if it is one for all, else in that of the file.
         keys: one per sample, the same for samples that are the same.
         by_view: samples are views.
         rejected: the scenes that cannot be used.
@@ -118,13 +118,15 @@ def _read(
     data: str, loaded: Pretrained, known: Mapping[str, Sequence[str]], on_error: OnError, quiet: bool
 ) -> Measured:
     preprocess, rejections = loaded.preprocess, Rejections(on_error, "scenes")
-    found = read_scenes(data, image_size(preprocess), preprocess["num_inputs"] + 1, rejections, not quiet)
+    num, unit = preprocess["num_inputs"], preprocess["unit"]
+    apart = num if unit is None else None
+    found = read_scenes(data, image_size(preprocess), num + 1, rejections, not quiet, apart)
     rejected = rejections.table()
     if not found.scenes:
         raise none_left(data, "scene", rejected)
     for scene in found.scenes:
         check_size(data, scene, preprocess)
-    scenes = [in_model_unit(scene, preprocess) for scene in found.scenes]
+    scenes = found.scenes if unit is None else [in_unit(scene, unit) for scene in found.scenes]
     views = [image_key(image) for image in scenes[0].images]
     by_view = len(scenes) == 1 and sum(key in set(known.get("train", ())) for key in views) > preprocess["num_inputs"]
     keys = views if by_view else [scene_key(scene) for scene in scenes]
@@ -133,9 +135,9 @@ def _read(
 
 def _trials(file: Measured, rows: Sequence[int], loaded: Pretrained) -> list[Trial]:
     """The questions of some samples, as `MultiviewData.part` asks them."""
-    num_inputs, seed = loaded.preprocess["num_inputs"], loaded.split.get("split_seed", 0)
+    drawn = loaded.preprocess["num_inputs"], loaded.split.get("split_seed", 0), loaded.preprocess["unit"] is None
     if file.by_view:
         trained = set(loaded.split["keys"]["train"])
         split = {"train": [row for row, key in enumerate(file.keys) if key in trained], "asked": list(rows)}
-        return trials_of_views(file.scenes[0], split, "asked", num_inputs, seed)
-    return [trial for row in rows for trial in trials_of_scene(file.scenes[row], num_inputs, seed)]
+        return trials_of_views(file.scenes[0], split, "asked", *drawn)
+    return [trial for row in rows for trial in trials_of_scene(file.scenes[row], *drawn)]

@@ -10,6 +10,7 @@ from geoattn.datasets.multiview_colmap import read_colmap, write_colmap
 from geoattn.datasets.multiview_files import read_scenes
 from geoattn.datasets.multiview_nerf import read_nerf, write_nerf
 from geoattn.datasets.multiview_raw import finish, on_white
+from geoattn.domains.multiview.records import camera_distance
 from geoattn.domains.multiview.scenes import make_scenes
 from geoattn.errors import InputError
 
@@ -156,11 +157,31 @@ def test_drawing_repeats_and_changes_with_the_epoch(file):
 
 def test_units_of_length(file, scenes):
     each, one = data_of(file), data_of(file, unit="data")
-    assert each.preprocess["unit"] is None and len({scene.scale for scene in each.scenes}) == 12
+    assert each.preprocess["unit"] is None and {scene.scale for scene in each.scenes} == {1.0}
+    trials = [*each.part("train"), *each.part("test")]
+    for trial in trials:  # in the unit of the given views alone
+        assert camera_distance(trial.scene.take(trial.inputs)) == pytest.approx(1, abs=1e-12)
+    assert len({trial.scene.scale for trial in trials}) > 6
+    for batch in each.train_dataloader():
+        places = -(batch.extrinsics[..., :3, :3].mT @ batch.extrinsics[..., :3, 3:])[..., 0]
+        np.testing.assert_allclose((places - places.mean(1, keepdim=True)).norm(dim=-1).mean(1), 1, atol=1e-5)
     assert {scene.scale for scene in one.scenes} == {one.preprocess["unit"]} and "divided by" in one.notes[-1]
     np.testing.assert_allclose(
         one.scenes[3].extrinsics[:, :3, 3] * one.preprocess["unit"], scenes[3].extrinsics[:, :3, 3]
     )
+
+
+def test_given_views_without_a_unit_of_length_are_refused(tmp_path, file, scenes):
+    with pytest.raises(InputError, match="one given view knows no unit.*--data.unit data"):
+        data_of(file, num_inputs=1)
+    assert data_of(file, num_inputs=1, unit="data").drawing.num_inputs == 1
+    poses = scenes[3].extrinsics.copy()
+    poses[2, :3, 3] = -poses[2, :3, :3] @ np.linalg.inv(poses[1])[:3, 3]  # turned on the spot
+    write_npz(tmp_path / "a.npz", [*scenes[:3], broken(scenes[3], extrinsics=poses)])
+    with pytest.raises(InputError, match="scene_0003.*view_001 view_002.*stand in one place.*--data.unit data"):
+        data_of(tmp_path / "a.npz")
+    assert data_of(tmp_path / "a.npz", on_error="skip").rejected["line"].tolist() == [3]
+    assert len(data_of(tmp_path / "a.npz", unit="data").scenes) == 4
 
 
 # --- bad input --------------------------------------------------------------------------------------------------------

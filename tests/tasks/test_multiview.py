@@ -11,15 +11,18 @@ from PIL import Image
 
 from geoattn.cli import main
 from geoattn.datasets.multiview_arrays import write_npz
+from geoattn.datasets.multiview_files import each_scene
 from geoattn.datasets.multiview_nerf import write_nerf
 from geoattn.datasets.multiview_samples import trials_of_scene
 from geoattn.domains.multiview.audit import audit
 from geoattn.domains.multiview.orbit import orbit
+from geoattn.domains.multiview.records import in_unit
 from geoattn.domains.multiview.scenes import make_scenes
 from geoattn.domains.multiview.transformer_model import MultiViewModel
 from geoattn.errors import InputError
 from geoattn.hub import from_pretrained
 from geoattn.tasks import multiview
+from geoattn.tasks._multiview_draw import draw, in_model_unit
 from geoattn.tasks._multiview_evaluate import measure_symmetry
 from geoattn.tasks._multiview_predict import predict_file
 from geoattn.tasks._parser import expand_arguments, merged, recipe_names, recipe_path
@@ -164,6 +167,30 @@ def test_own_views_are_drawn_and_compared(trained, folders, scenes, tmp_path):
     assert np.abs(image / 255 - drawn[0]).max() < 0.51 / 255 + 1e-4
     error = np.mean((drawn[0] - first.images[2] / 255) ** 2)
     assert table["psnr"][0] == pytest.approx(-10 * np.log10(error), abs=1e-2)
+
+
+def test_views_that_are_not_given_change_nothing(trained, folders, scenes, tmp_path):
+    """With a unit of length per scene: more views in the folder, the file's unit and Python's arrays give the same."""
+    loaded = from_pretrained(trained.folder / "model")
+    loaded.preprocess["unit"] = None
+    scene = scenes[0]
+    far = scene.extrinsics.copy()
+    far[3, :3, 3] *= 50
+    images = []
+    for name, one in (("three", scene.take([0, 1, 2])), ("four", replace(scene, extrinsics=far)),
+                      ("kilometres", in_unit(scene, 1000.0))):  # fmt: skip
+        write_nerf(tmp_path / name / scene.id, one)
+        found = next(each_scene(tmp_path / name / scene.id))[2]
+        assert found is not None
+        asked = in_model_unit(found, [0, 1], loaded.preprocess)
+        images.append(draw(loaded, asked, [0, 1], (["a"], asked.extrinsics[2:3], asked.intrinsics[2:3]), "cpu")[0])
+    words = scene.images[:2], scene.extrinsics[:2], scene.intrinsics[0], scene.extrinsics[2:3]
+    for image in images:
+        np.testing.assert_allclose(image, multiview.predict(loaded, *words), atol=1e-5)
+    raw = multiview.predict(trained.folder, *words)
+    assert np.abs(raw - images[0]).max() > 1e-4
+    with pytest.raises(InputError, match="one given view knows no unit of length"):
+        multiview.predict(loaded, scene.images[:1], scene.extrinsics[:1], *words[2:])
 
 
 def test_a_prediction_goes_on_where_it_was_stopped(trained, folders, tmp_path, monkeypatch):

@@ -11,6 +11,9 @@ from geoattn.domains.records import RecordError
 
 ORTHOGONAL = 1e-3
 """Largest entry of ``R^T R - 1`` that is still taken for rounding in a text file."""
+NO_UNIT = "Give more views, or train with --data.unit data, where scenes share a unit."
+STILL = 1e-9
+"""Cameras that are nearer to each other stand in one place."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,6 +77,36 @@ def in_unit(scene: Scene, unit: float) -> Scene:
     extrinsics = scene.extrinsics.copy()
     extrinsics[:, :3, 3] /= unit
     return replace(scene, extrinsics=extrinsics, scale=scene.scale * unit)
+
+
+def in_unit_of(scene: Scene, given: Sequence[int]) -> Scene:
+    """The same scene in the unit of length that the given views alone know: `camera_distance` of their cameras.
+
+    Raises:
+        RecordError: one view is given, or the cameras of all stand in one place.
+    """
+    if len(given) < 2:
+        reason = "one given view knows no unit of length, the mean distance of cameras from their middle"
+        raise RecordError("given views", " ".join(scene.views[row] for row in given), reason, NO_UNIT)
+    unit = camera_distance(scene.take(given))
+    if unit < STILL:
+        reason = "their cameras stand in one place, which gives no unit of length"
+        raise RecordError("given views", " ".join(scene.views[row] for row in given), reason, NO_UNIT)
+    return in_unit(scene, unit)
+
+
+def check_apart(scene: Scene, num: int) -> None:
+    """Refuse a scene of which ``num`` views may stand in one place, so that they know no unit of length.
+
+    Raises:
+        RecordError: there are such views; as `in_unit_of`.
+    """
+    rotation, shift = scene.extrinsics[:, :3, :3], scene.extrinsics[:, :3, 3:]
+    places = -(rotation.swapaxes(1, 2) @ shift)[..., 0]
+    for place in places:
+        here = np.flatnonzero(np.linalg.norm(places - place, axis=1) < 2 * STILL).tolist()
+        if len(here) >= num:
+            in_unit_of(scene, here[:num])
 
 
 def check_scene(scene: Scene) -> None:
