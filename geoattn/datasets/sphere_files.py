@@ -41,6 +41,8 @@ class FieldFile:
         layout: of a latitude-longitude grid, to write results as the file has them.
         paths: the file of each sample.
         trajectories: does the file say itself which samples follow each other?
+        called: what the file calls ``lat``, ``lon`` and ``time``, where these are axes.
+        long_names: what variables are, in words, by variable.
         times: ``[S]`` seconds from some moment, None where the file says no times.
         series: ``[S]`` the series of each sample, where trajectories are broken at gaps in time; else None.
     """
@@ -57,6 +59,8 @@ class FieldFile:
     layout: Layout | None = None
     paths: list[str] = field(default_factory=list)
     trajectories: bool = False
+    called: dict[str, str] = field(default_factory=dict)
+    long_names: dict[str, str] = field(default_factory=dict)
     times: np.ndarray | None = None
     series: np.ndarray | None = None
 
@@ -220,5 +224,7 @@ def _joined(path: str, found: Sequence[FieldFile]) -> FieldFile:
         layout=first.layout,
         paths=[each for one in found for each in one.paths],
         trajectories=apart,
+        called=first.called,
+        long_names=first.long_names,
         times=np.concatenate(times) if len(times) == len(found) else None,
     )

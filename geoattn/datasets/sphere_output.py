@@ -85,22 +85,25 @@ def _write_netcdf(path: Path, output: FieldOutput) -> None:
     degrees = {"lat": {"units": "degrees_north", "standard_name": "latitude"}, "lon": {"units": "degrees_east",
                "standard_name": "longitude"}}  # fmt: skip
     forecast = bool(output.starts)
-    lead: dict[int, tuple[str, ...]] = {
-        1: ("time" if forecast else "sample",),
-        2: ("trajectory", "time" if forecast else "sample"),
-    }
-    dims = lead[len(output.lead)]
+    moments = _moments(output.labels) if len(output.lead) == 1 else None
+    along = source.called.get("time", "time") if forecast or moments is not None else "sample"
+    dims = (along,) if len(output.lead) == 1 else ("trajectory", along)
     coordinates: dict[str, Any]
     points: tuple[str, ...]
+    places: dict[str, np.ndarray]
     if layout:
-        points, places = ("lat", "lon"), {"lat": layout.latitude, "lon": layout.longitude}
-        coordinates = {name: (name, values, degrees[name]) for name, values in places.items()}
+        points, places = (
+            (source.called.get("lat", "lat"), source.called.get("lon", "lon")),
+            {"lat": layout.latitude, "lon": layout.longitude},
+        )
+        coordinates = {
+            axis: (axis, values, degrees[name]) for axis, (name, values) in zip(points, places.items(), strict=True)
+        }
     else:
         points, xyz = ("point",), source.grid.points
         places = {"lat": 90 - np.degrees(xyz.colatitude.numpy()), "lon": np.degrees(xyz.longitude.numpy())}
         coordinates = {name: ("point", values, degrees[name]) for name, values in places.items()}
     labels = np.array(output.labels, dtype=object).reshape(output.lead)
-    moments = _moments(output.labels) if len(output.lead) == 1 else None
     if moments is not None:
         coordinates[dims[0]] = (dims[0], moments, {})
     else:
@@ -114,6 +117,8 @@ def _write_netcdf(path: Path, output: FieldOutput) -> None:
             names = output.class_names[name]
             attributes = {"flag_values": np.arange(len(names), dtype=np.int32), "flag_meanings": " ".join(
                 each.replace(" ", "_") for each in names)}  # fmt: skip
+        if name in source.long_names:
+            attributes["long_name"] = source.long_names[name]
         variables[name] = ((*dims, *points), output.on_axes(name), attributes)
     made = xarray.Dataset(variables, coords=coordinates)
     made.to_netcdf(path, engine="h5netcdf")

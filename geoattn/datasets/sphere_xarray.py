@@ -54,6 +54,13 @@ def read_dataset(
             key: str(source[parts[key][0]].attrs["units"]) for key in wanted if "units" in source[parts[key][0]].attrs
         }
         labels = _labels(source, lead)
+        about = {key: source[parts[key][0]].attrs.get("long_name") for key in wanted}
+        axes = {"lat": lat, "lon": lon, "time": source[lead[-1]] if lead and lead[-1] in source.variables else None}
+        called = {
+            key: str(axis.name)
+            for key, axis in axes.items()
+            if axis is not None and axis.dims == (axis.name,) and (key != "time" or axis.dtype.kind == "M")
+        }
         timed = bool(lead) and lead[-1] in TIMES
         times = _times(source, lead, sizes) if timed else None
     notes += missing_notes(missing) + (pole_notes(layout, values) if layout else [])
@@ -70,6 +77,8 @@ def read_dataset(
         notes=notes,
         layout=layout,
         trajectories=several,
+        called=called,
+        long_names={key: str(text) for key, text in about.items() if text},
         times=times,
     )
 

@@ -3,6 +3,7 @@ import pytest
 
 from geoattn.datasets.sphere_axes import grid_layout
 from geoattn.datasets.sphere_files import read_fields
+from geoattn.datasets.sphere_output import FieldOutput, write_fields
 from geoattn.domains.sphere.records import SphereGrid
 from geoattn.errors import InputError
 
@@ -239,3 +240,17 @@ def test_names_of_levels(tmp_path):
     dataset(level=[500, 500]).to_netcdf(tmp_path / "b.nc", engine="h5netcdf")
     with pytest.raises(InputError, match="two levels of z are called z@500"):
         read_fields(tmp_path / "b.nc")
+
+
+def test_netcdf_output_keeps_the_names_of_the_file(tmp_path):
+    xarray = pytest.importorskip("xarray")
+    made = dataset().isel(level=0, drop=True).rename(lat="latitude", lon="longitude", time="valid_time")
+    made["z"].attrs["long_name"] = "Geopotential height"
+    made.transpose("longitude", "latitude", "valid_time").to_netcdf(tmp_path / "a.nc", engine="h5netcdf")
+    source = read_fields(tmp_path / "a.nc", ["z"])
+    write_fields(tmp_path / "b.nc", FieldOutput(source, (4,), source.variables, source.labels, units={"z": "m"}))
+    with xarray.open_dataset(tmp_path / "b.nc") as found:
+        assert found["z"].dims == ("valid_time", "latitude", "longitude")
+        assert found["z"].attrs == {"units": "m", "long_name": "Geopotential height"}
+        np.testing.assert_array_equal(found["valid_time"].values, made["valid_time"].values)
+        np.testing.assert_allclose(found["z"].values, made["z"].values, atol=1e-5)
