@@ -68,6 +68,7 @@ def predict_file(
     source, samples, notes = fields_like(data, settings)
     for note in notes:
         say(note, quiet=quiet)
+    _check_known(data, source, settings)
     network = model_on(loaded, source.grid)
     chosen = samples if steps is None else samples.take(last_rows(source, samples))
     answers = _answers(network, chosen, settings, steps or 1, device, "" if quiet else "Predict")
@@ -93,8 +94,7 @@ def predict_arrays(
         fields: ``[S, C, lat, lon]`` or ``[S, C, N]``, the variables in the order in which the model reads them, or
             name -> ``[S, lat, lon]`` or ``[S, N]``; in the units of the training data, NaN where missing. Of a
             forecast, S states that follow each other.
-        lat, lon: the axes in degrees, if they are not those that the model was trained on, from north to south and
-            eastwards from longitude 0.
+        lat, lon: the axes in degrees, in any order; those of the training file, in its order, if left out.
         steps: forecasts: how often to go on from the last state.
         device: ``"cpu"``, ``"cuda"`` ...; the GPU if there is one.
 
@@ -112,10 +112,11 @@ def predict_arrays(
     given = _named(fields, names)
     layout = None
     grid = SphereGrid.from_dict(settings["grid"])
-    if lat is not None or lon is not None:
-        if lat is None or lon is None:
-            raise InputError("lat, lon: got one of them, expected both or neither.")
-        layout, _ = grid_layout("fields", np.asarray(lat), np.asarray(lon))
+    if (lat is None) != (lon is None):
+        raise InputError("lat, lon: got one of them, expected both or neither.")
+    axes = settings.get("axes") if lat is None or lon is None else {"latitude": lat, "longitude": lon}
+    if axes:  # in the order of whoever made the arrays
+        layout, _ = grid_layout("fields", np.asarray(axes["latitude"]), np.asarray(axes["longitude"]))
         grid = layout.grid
         shape: tuple[int, ...] = (len(layout.latitude), len(layout.longitude))
     else:
@@ -129,6 +130,7 @@ def predict_arrays(
         variables[name] = layout.from_file(array) if layout else array.reshape(number, -1)
     source = FieldFile("fields", grid, variables, [str(k) for k in range(number)], np.zeros(number, dtype=np.int64),
                        layout=layout, paths=["fields"] * number)  # fmt: skip
+    _check_known("fields", source, settings)
     check_units(source, names, settings)
     specs = windows(source, settings["task"], settings["history"], settings["steps"], targets=False)
     if not specs:
@@ -269,6 +271,15 @@ def _check_steps(option: str, steps: int | None, settings: Mapping[str, Any]) ->
         raise InputError(f"{option}: this model cannot go on from its own answers: {reason}.")
 
 
+def _check_known(data: str, source: FieldFile, settings: Mapping[str, Any]) -> None:
+    names = [*settings["inputs"], *settings["static"]]
+    if not any(np.isfinite(source.variables[name]).any() for name in names):
+        raise InputError(
+            f"{data}: every value of {', '.join(names)} is missing, expected some that are known. Look at how the file "
+            "marks missing values."
+        )
+
+
 def _named(fields: np.ndarray | Mapping[str, np.ndarray], names: Sequence[str]) -> dict[str, np.ndarray]:
     if not isinstance(fields, Mapping):
         array = np.asarray(fields)
@@ -278,4 +289,8 @@ def _named(fields: np.ndarray | Mapping[str, np.ndarray], names: Sequence[str]) 
     missing = [name for name in names if name not in fields]
     if missing:
         raise InputError(f"fields: {missing[0]!r} is missing; the model reads {', '.join(names)}.")
-    return {name: np.asarray(fields[name], dtype=np.float32) for name in names}
+    found = {name: np.asarray(fields[name], dtype=np.float32) for name in names}
+    for name, array in found.items():
+        if array.ndim < 2 or not array.size:
+            raise InputError(f"fields: {name}: got shape {array.shape}, expected [S, lat, lon] or [S, N] with S >= 1.")
+    return found

@@ -143,6 +143,8 @@ def _with_targets(
             raise InputError(
                 f"{data}: there is no variable {name!r} to measure on. {hint} Or use geoattn sphere predict."
             )
+    if settings["task"] == "segmentation":
+        _check_classes(source, settings)
     rejections, kept = Rejections("skip", "samples"), []
     for row, spec in enumerate(samples.specs):
         if spec.target is None:
@@ -154,6 +156,20 @@ def _with_targets(
     if not kept:
         raise InputError(f"{data}: no target is known; {source.num_samples} samples are too few, or all is missing.")
     return samples.take(kept), rejections.table()
+
+
+def _check_classes(source: FieldFile, settings: Mapping[str, Any]) -> None:
+    (name,), number = settings["targets"], len(settings["class_names"])
+    values = source.variables[name]
+    odd = np.isfinite(values) & ((values != np.round(values)) | (values < -1) | (values >= number))
+    if not odd.any():
+        return
+    row, point = (int(index) for index in np.argwhere(odd)[0])
+    file = source.paths[row] if len(values) == source.num_samples else source.file
+    raise InputError(
+        f"{file}: {name}: got {values[row, point]:g}, expected the classes of the training, whole numbers from 0 to "
+        f"{number - 1}, and -1 or missing where not known."
+    )
 
 
 def _parts(source: FieldFile, settings: Mapping[str, Any]) -> dict[str, np.ndarray]:

@@ -10,6 +10,7 @@ from geoattn.cli import main
 from geoattn.datasets.sphere_files import read_fields
 from geoattn.datasets.sphere_output import later_labels
 from geoattn.domains.sphere.demo import write_states
+from geoattn.errors import InputError
 from geoattn.tasks import sphere
 
 SMALL = ["--model.channels", "[8]", "--model.num_layers", "1", "--model.window", "3", "--quiet"]
@@ -129,6 +130,40 @@ def test_missing_values_stay_missing(folder):
     assert np.isnan(rolled[:, 0, 2, 3]).all() and np.isnan(rolled).sum() == 2
 
 
+def test_arrays_are_read_in_the_order_of_the_training_file(tmp_path):
+    """Trained on rows from south to north and longitudes from -180: arrays, as the file has them."""
+    write_states(tmp_path / "plain.npz", 4, 4, interval=3600.0, nlat=8, nlon=16)
+    with np.load(tmp_path / "plain.npz") as plain:
+        source = dict(plain)
+    columns = np.roll(np.arange(16), 8)
+    names = ("height", "vorticity", "divergence")
+    axes = {"lat": source["lat"][::-1], "lon": (source["lon"][columns] + 180) % 360 - 180}
+    turned = {name: source[name][:, :, ::-1][..., columns] for name in names}
+    np.savez(tmp_path / "turned.npz", **source | turned | axes)
+    small = {"channels": [8], "num_layers": 1, "window": 3.0}
+    for name in ("plain", "turned"):
+        sphere.fit(tmp_path / f"{name}.npz", out=tmp_path / name, quiet=True, model=small, trainer={"max_epochs": 1})
+    model, given = tmp_path / "turned", {name: turned[name][0] for name in names}
+    found = sphere.predict(model, given)
+    np.testing.assert_array_equal(found, sphere.predict(model, given, **axes))
+    usual = {name: source[name][0] for name in names}
+    expected = sphere.predict(model, usual, lat=source["lat"], lon=source["lon"])
+    np.testing.assert_array_equal(found, expected[:, :, ::-1][..., columns])
+    np.testing.assert_array_equal(expected, sphere.predict(tmp_path / "plain", usual))
+    with pytest.raises(InputError, match=r"expected \(5, 8, 16\)"):
+        sphere.predict(model, {name: values.reshape(5, -1) for name, values in given.items()})
+
+
+def test_arrays_without_values_are_refused(folder):
+    for shape in ((0, 3, 8, 16), (3, 3, 0), (2, 3, 0, 16)):
+        with pytest.raises(InputError, match="fields: height: got shape"):
+            sphere.predict(folder / "run", np.empty(shape))
+    with pytest.raises(InputError, match="fields: height: got shape"):
+        sphere.predict(folder / "run", dict.fromkeys(("height", "vorticity", "divergence"), np.float32(1)))
+    with pytest.raises(InputError, match="every value of height, vorticity, divergence is missing"):
+        sphere.predict(folder / "run", np.full((3, 3, 8, 16), np.nan))
+
+
 def test_another_grid_gets_the_same_weights(folder, tmp_path, capsys):
     made = write_states(tmp_path / "dense.npz", 1, 2, interval=3600.0, nlat=12, nlon=24)
     assert main(["sphere", "predict", "--model", str(folder / "run"), "--data", str(made), "--out",
@@ -146,7 +181,9 @@ def test_bad_input_is_named(folder, tmp_path, capsys):
         return tmp_path / "bad.npz"
 
     assert "is in km, the model was trained with height in m" in wrong(capsys, *words, file(height_units="km"))
-    assert "same quantity in the same unit" in wrong(capsys, *words, file(height=source["height"] / 1000))
+    assert "same quantity in the same unit" in wrong(
+        capsys, *words, file(height=source["height"] / 1000, height_units="")
+    )
     poles = np.r_[90.0, source["lat"][1:-1], 90.0]
     assert "latitude" in wrong(capsys, *words, file(lat=poles))
     renamed = {("heigth" if name == "height" else name): value for name, value in source.items()}
@@ -156,6 +193,8 @@ def test_bad_input_is_named(folder, tmp_path, capsys):
     assert ".npz or .nc" in wrong(capsys, *words[:3], "--out", tmp_path / "x.txt", "--data", folder / "states.npz")
     assert "num_heads" in wrong(capsys, "fit", "--data", folder / "states.npz", *SMALL, "--model.num_heads", 3,
                                 "--out", tmp_path / "run")  # fmt: skip
+    gone = {name: np.full_like(source[name], np.nan) for name in ("height", "vorticity", "divergence")}
+    assert "bad.npz: every value of height" in wrong(capsys, *words, file(**gone))
     assert not (tmp_path / "x.npz").exists() and not (tmp_path / "run").exists()
 
 
@@ -181,6 +220,14 @@ def test_classes_of_places_by_region(tmp_path, capsys):
     assert set(found["baselines"]["test"]) == {"latitude", "nearest_points"}
     sphere.test(str(out), str(data), quiet=False)
     assert "looks better than it is" in capsys.readouterr().err
+    with np.load(data) as source:
+        arrays = dict(source)
+    for value in (0.5, -2, 3, 7):
+        kind = arrays["kind"].astype(float)
+        kind[9, 9] = value
+        np.savez(tmp_path / "odd.npz", **arrays | {"kind": kind})
+        said = wrong(capsys, "test", "--model", out, "--data", tmp_path / "odd.npz")
+        assert f"odd.npz: kind: got {value:g}, expected the classes of the training, whole numbers from 0 to 2" in said
     assert main(["sphere", "predict", "--model", str(out), "--data", str(data), "--out", str(tmp_path / "p.npz")]) == 0
     with np.load(tmp_path / "p.npz") as made:
         assert made["kind"].shape == (1, 18, 36) and set(np.unique(made["kind"])) <= {0, 1, 2}

@@ -138,6 +138,8 @@ def area_confusion(
         assert sample.targets is not None
         said = answer.argmax(axis=0) if len(answer) > 1 else answer[0]
         known = sample.known[0]
+        _check_range("samples", sample.targets[0][known], sample.id, num_classes)
+        _check_range("predicted", said[known], sample.id, num_classes)
         pair = sample.targets[0][known] * num_classes + said[known].astype(np.int64)
         place = unit[known] if len(samples) == 1 else np.full(len(pair), row)
         np.add.at(table, (place, pair), weight[known])
@@ -208,6 +210,12 @@ def _entry(values: np.ndarray, count: int) -> Entry:
 def _one_target(sample: FieldSample, t: int) -> FieldSample:
     targets = None if sample.targets is None else sample.targets[t : t + 1]
     return FieldSample(sample.id, sample.inputs, targets, sample.used, sample.label, sample.file)
+
+
+def _check_range(name: str, values: np.ndarray, sample: str, num_classes: int) -> None:
+    if values.size and not (values.min() >= 0 and values.max() < num_classes):
+        got = f"classes from {values.min():g} to {values.max():g} in {sample!r}"
+        raise ShapeError(name, got, f"classes from 0 to {num_classes - 1}, as num_classes says")
 
 
 def _check(samples: Sequence[FieldSample], predicted: Sequence[np.ndarray]) -> None:
