@@ -87,7 +87,8 @@ def check_units(source: FieldFile, names: Sequence[str], preprocess: Mapping[str
         preprocess: of the training data: ``units`` and ``statistics``.
 
     Raises:
-        InputError: units that differ in name, or where one says none values that cannot be in the same unit.
+        InputError: units that differ in name, values that cannot be in the same unit, or, where one says none, that
+            look like kelvin and degrees Celsius.
     """
     weight = source.grid.points.weight.numpy()
     notes = []
@@ -105,15 +106,15 @@ def check_units(source: FieldFile, names: Sequence[str], preprocess: Mapping[str
         mean = first / area
         distance = abs(mean - known["mean"]) / known["std"]
         text = f"{source.file}: {name} has the mean {mean:.4g}, in training it was {known['mean']:.4g} (standard "
-        text += f"deviation {known['std']:.4g})"
         stated = bool(here and there)
+        text += f"deviation {known['std']:.4g}{f'; both say {there}' if stated else ''})"
         if not stated and abs(abs(mean - known["mean"]) - KELVIN) < min(30.0, 3 * known["std"]) and distance > 2:
             warm, cold = ("kelvin", "degrees Celsius") if mean > known["mean"] else ("degrees Celsius", "kelvin")
             raise InputError(f"{text}: the file seems to be in {warm}, the training data in {cold}. Convert it.")
-        if distance > _TOO_FAR and not stated:
+        if distance > _TOO_FAR:
             raise InputError(f"{text}: these cannot be the same quantity in the same unit. Convert it.")
         if distance > _FAR:
-            notes.append(f"{text}{f', both say {there}' if stated else ''}: is it in the same unit?")
+            notes.append(f"{text}: is it in the same unit?")
     return notes
 
 

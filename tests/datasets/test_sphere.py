@@ -295,11 +295,14 @@ def test_names_of_units(tmp_path, ours, theirs, same):
 
 
 def test_units_that_both_state_are_believed(tmp_path):
-    data = data_of(write(tmp_path / "a.npz", t=SERIES, t_units=np.array("m")))
-    _, _, notes = fields_like(write(tmp_path / "b.npz", t=SERIES + 273.15, t_units=np.array("m")), data.preprocess)
-    assert len(notes) == 1 and "both say m: is it in the same unit?" in notes[0]
+    wide = 4 * SERIES
+    data = data_of(write(tmp_path / "a.npz", t=wide, t_units=np.array("m")))
+    _, _, notes = fields_like(write(tmp_path / "b.npz", t=wide + 273.15, t_units=np.array("m")), data.preprocess)
+    assert len(notes) == 1 and "both say m): is it in the same unit?" in notes[0]
     with pytest.raises(InputError, match="seems to be in kelvin"):
-        fields_like(write(tmp_path / "c.npz", t=SERIES + 273.15), data.preprocess)
+        fields_like(write(tmp_path / "c.npz", t=wide + 273.15), data.preprocess)
+    with pytest.raises(InputError, match="both say m.: these cannot be the same quantity"):
+        fields_like(write(tmp_path / "d.npz", t=wide * 1000, t_units=np.array("m")), data.preprocess)
 
 
 def test_other_variables_of_new_files_are_not_read(tmp_path):
