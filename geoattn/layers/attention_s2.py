@@ -41,6 +41,8 @@ class _GridAttention(nn.Module):
         super().__init__()
         k_channels = in_channels if k_channels is None else k_channels
         out_channels = in_channels if out_channels is None else out_channels
+        if num_heads < 1:
+            raise ShapeError("num_heads", f"{num_heads}", "at least 1")
         for name, width in (("k_channels", k_channels), ("out_channels", out_channels)):
             if width % num_heads:
                 raise ShapeError(name, f"{width}", f"a multiple of num_heads = {num_heads}")

@@ -201,6 +201,8 @@ class SphereAttention(nn.Module):
         neighborhood: Neighborhood | None = None,
     ) -> None:
         super().__init__()
+        if num_heads < 1:
+            raise ShapeError("num_heads", f"{num_heads}", "at least 1")
         if channels % num_heads:
             raise ShapeError("channels", f"{channels}", f"a multiple of num_heads = {num_heads}")
         targets = sources if targets is None else targets

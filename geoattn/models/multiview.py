@@ -81,6 +81,8 @@ class MultiViewTransformer(nn.Module):
         lens: float = 1.0,
     ) -> None:
         super().__init__()
+        if num_heads < 1:
+            raise ShapeError("num_heads", f"{num_heads}", "at least 1")
         if channels % (16 * num_heads):
             raise ShapeError("channels", f"{channels} for {num_heads} heads", "a multiple of 16 in each head")
         self.pose, self.lens = pose, lens

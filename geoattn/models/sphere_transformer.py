@@ -9,7 +9,14 @@ from torch import Tensor, nn
 
 from geoattn.errors import ShapeError
 from geoattn.geometry.harmonics import spherical_harmonics
-from geoattn.geometry.sphere import SpherePoints, healpix, lat_lon_grid, window_neighborhood
+from geoattn.geometry.sphere import (
+    SpherePoints,
+    geodesic_neighborhood,
+    healpix,
+    lat_lon_grid,
+    window_neighborhood,
+)
+from geoattn.kernels import Neighborhood
 from geoattn.layers.spherical_attention import SphereAttention
 
 DEGREE = 4
@@ -81,8 +88,9 @@ class SphereTransformer(nn.Module):
         self.place = Place(points, channels)
         self.down = resample(channels, points, inner, num_heads, planar)
         self.inner_place = Place(inner, channels)
+        looks = block_neighborhood(inner, window, planar)
         self.blocks = nn.ModuleList(
-            SphereBlock(channels, inner, num_heads, window, mlp_ratio, planar) for _ in range(num_layers)
+            SphereBlock(channels, inner, num_heads, looks, mlp_ratio, planar) for _ in range(num_layers)
         )
         self.up = resample(channels, inner, points, num_heads, planar)
         self.norms = nn.ModuleList(nn.LayerNorm(channels) for _ in range(2))
@@ -132,27 +140,26 @@ class SphereBlock(nn.Module):
         channels: C.
         points: of the features.
         num_heads: of the attention.
-        window: width of the disk in cells, None: everywhere.
+        looks: who looks at whom, of `block_neighborhood`; blocks on the same points share it.
         mlp_ratio: width of the network in units of C.
-        planar: windows of pixels without weights.
+        planar: all pixels count the same.
 
     Shapes: ``[B, N, C]`` to the same.
     """
 
     def __init__(
-        self, channels: int, points: SpherePoints, num_heads: int, window: float | None, mlp_ratio: int, planar: bool
+        self,
+        channels: int,
+        points: SpherePoints,
+        num_heads: int,
+        looks: Neighborhood | None,
+        mlp_ratio: int,
+        planar: bool,
     ) -> None:
         super().__init__()
         self.place = Place(points, channels)
         self.norm = nn.LayerNorm(channels)
-        if planar:
-            shape = _grid_shape(points)
-            size = max(shape) if window is None else round(window)
-            looks = window_neighborhood(shape, shape, size)
-            self.attention = SphereAttention(channels, points, None, num_heads, weighted=False, neighborhood=looks)
-        else:
-            cutoff = None if window is None else disk_radius(points, window)
-            self.attention = SphereAttention(channels, points, None, num_heads, cutoff=cutoff)
+        self.attention = SphereAttention(channels, points, None, num_heads, weighted=not planar, neighborhood=looks)
         self.mlp = nn.Sequential(
             nn.LayerNorm(channels),
             nn.Linear(channels, mlp_ratio * channels),
@@ -163,6 +170,15 @@ class SphereBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = x + self.attention(self.norm(self.place(x)))
         return x + self.mlp(x)
+
+
+def block_neighborhood(points: SpherePoints, window: float | None, planar: bool) -> Neighborhood | None:
+    """The disks of a block, or windows of pixels, ``window`` cells wide; None: all look at all."""
+    if planar:
+        shape = _grid_shape(points)
+        return window_neighborhood(shape, shape, max(shape) if window is None else round(window))
+    cutoff = math.pi if window is None else disk_radius(points, window)
+    return geodesic_neighborhood(points, points, cutoff) if cutoff < math.pi else None
 
 
 def resample(

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from geoattn.errors import ShapeError
 from geoattn.geometry.sphere import SpherePoints
-from geoattn.models.sphere_transformer import Place, SphereBlock, coarser, resample
+from geoattn.models.sphere_transformer import Place, SphereBlock, block_neighborhood, coarser, resample
 
 
 class SphereUNet(nn.Module):
@@ -66,16 +66,19 @@ class SphereUNet(nn.Module):
         if not channels:
             raise ShapeError("channels", "no numbers", "one for each level")
         levels = list(itertools.accumulate(channels[1:], lambda level, _: coarser(level), initial=points))
-        block = (num_heads, window, mlp_ratio, planar)
+        looks = [block_neighborhood(level, window, planar) for level in levels]
         self.embed = nn.Linear(in_channels, channels[0])
         self.before = nn.ModuleList(
-            nn.Sequential(*(SphereBlock(width, level, *block) for _ in range(num_layers)))
-            for width, level in zip(channels, levels, strict=True)
+            nn.Sequential(*(SphereBlock(width, level, num_heads, near, mlp_ratio, planar) for _ in range(num_layers)))
+            for width, level, near in zip(channels, levels, looks, strict=True)
         )
         steps = list(itertools.pairwise(zip(channels, levels, strict=True)))
         self.down = nn.ModuleList(_Down(a, b, fine, coarse, num_heads, planar) for (a, fine), (b, coarse) in steps)
         self.up = nn.ModuleList(_Up(b, a, coarse, fine, num_heads, planar) for (a, fine), (b, coarse) in steps)
-        self.after = nn.ModuleList(SphereBlock(a, fine, *block) for (a, fine), _ in steps)
+        self.after = nn.ModuleList(
+            SphereBlock(a, fine, num_heads, near, mlp_ratio, planar)
+            for ((a, fine), _), near in zip(steps, looks, strict=False)
+        )
         self.head = nn.Sequential(nn.LayerNorm(channels[0]), nn.Linear(channels[0], out_channels))
 
     def forward(self, x: Tensor) -> Tensor:

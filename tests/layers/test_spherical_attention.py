@@ -218,6 +218,10 @@ def test_modules_compile_move_and_serve_other_resolutions():
     ("call", "argument"),
     [
         (lambda: SphereAttention(7, GRID, num_heads=2), "channels"),
+        (lambda: SphereAttention(8, GRID, num_heads=0), "num_heads"),
+        (lambda: SphereAttention(8, GRID, num_heads=-2), "num_heads"),
+        (lambda: AttentionS2(8, 0, (5, 8), (5, 8)), "num_heads"),
+        (lambda: NeighborhoodAttentionS2(8, (5, 8), (5, 8), num_heads=0), "num_heads"),
         (lambda: SphereAttention(8, GRID, taper=True), "taper"),
         (lambda: SphereAttention(8, GRID)(torch.randn(2, 39, 8)), "x"),
         (lambda: AttentionS2(8, 3, (5, 8), (5, 8)), "k_channels"),

@@ -138,6 +138,8 @@ def test_it_learns_a_few_views_by_heart(scenes):
 
 
 def test_bad_sizes_are_refused(batch):
+    with pytest.raises(ShapeError, match="num_heads: got 0"):
+        MultiViewTransformer(32, num_heads=0)
     with pytest.raises(ShapeError, match="24 for 2 heads"):
         MultiViewTransformer(24, num_heads=2)
     with pytest.raises(ShapeError, match="14 x 16 pixels"):

@@ -113,6 +113,17 @@ def test_wrong_number_of_points():
         network()(fields(1, healpix(2)))
 
 
+def test_no_heads_are_refused():
+    with pytest.raises(ShapeError, match="num_heads: got 0"):
+        SphereTransformer(3, 2, GRID, channels=8, num_heads=0)
+
+
+@pytest.mark.parametrize("planar", [False, True])
+def test_blocks_share_who_looks_at_whom(planar):
+    first, second = network(planar=planar).blocks
+    assert first.attention.points.neighborhood is second.attention.points.neighborhood
+
+
 def test_coarser_points():
     assert coarser(GRID).shape == (6, 12)
     assert coarser(lat_lon_grid(9, 15)).shape == (5, 8)
