@@ -15,7 +15,7 @@ from geoattn._optional import require
 from geoattn.datasets.sphere_files import FieldFile
 
 FORMATS = (".npz", ".nc")
-_MOMENT = re.compile(r"\d{4}-\d{2}")
+_MOMENT = re.compile(r"\d{4}-\d{2}(-\d{2}([T ]\d{2}(:\d{2}(:\d{2}(\.\d+)?)?)?)?Z?)?")
 
 
 @dataclass
@@ -156,9 +156,9 @@ def later_labels(known: Sequence[str], states: Sequence[int]) -> list[str]:
 
 
 def _moments(labels: Sequence[str]) -> np.ndarray | None:
-    if not all(_MOMENT.match(label) for label in labels):
+    if not all(_MOMENT.fullmatch(label) for label in labels):
         return None
     try:
-        return np.array(list(labels), dtype="datetime64[s]").astype("datetime64[ns]")
+        return np.array([label.removesuffix("Z") for label in labels], dtype="datetime64[s]").astype("datetime64[ns]")
     except ValueError:
         return None

@@ -72,9 +72,10 @@ class StripeAttention(nn.Module):
     and south; with it, "row" commutes with the latter and "column" with the former. Not rotations, as its stripes are
     not turned into stripes. Samples never meet.
 
-    Cost: O(B nlat nlon (nlat + nlon) C) time for both axes. "softmax" takes O(B C nlat nlon) memory and a table of
-    ``nlat x nlon x nlon`` of the chords of rows, ``nlat x nlat`` of columns, for all heads and samples; "das" keeps
-    ``B x H`` such tables of scores. Scores have the precision of float32 at least.
+    Cost: O(B nlat nlon (nlat + nlon) C) time for both axes. "softmax" takes O(B C nlat nlon) memory, on a GPU also a
+    table of ``nlat x nlon x nlon`` of the chords of rows for all heads and samples; "das" keeps ``B x H`` tables of
+    scores, ``nlat x nlon x nlon`` for rows and ``nlon x nlat x nlat`` for columns. Scores have the precision of float32
+    at least.
 
     Edge cases: in a stripe of one pixel, "softmax" gives its value. Logits of zero are scores of 0 in "das".
 
@@ -98,6 +99,8 @@ class StripeAttention(nn.Module):
         kind: str = "cells",
     ) -> None:
         super().__init__()
+        if num_heads < 1:
+            raise ShapeError("num_heads", f"{num_heads}", "at least 1")
         if channels % num_heads:
             raise ShapeError("channels", f"{channels}", f"a multiple of num_heads = {num_heads}")
         for name, value, known in (("axis", axis, ["row", "column"]), ("score", score, ["softmax", "das"])):
@@ -123,6 +126,8 @@ class StripeAttention(nn.Module):
         with torch.autocast(x.device.type, enabled=False):  # areas and chords would lose their digits in 16 bits
             rows, keys, values = (y.to(torch.promote_types(y.dtype, torch.float32)).movedim(3, 1) for y in (q, k, v))
             table = None if bias is None else bias.to(rows)
+            if table is not None and self.axis == "row":
+                table, keys, values = _sliding(table), keys.flip(3), values.flip(3)
             if self.score == "softmax":
                 y = _softmax(rows, keys, values, table)
             else:
@@ -154,7 +159,8 @@ def _das(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, x: Tensor) -> Ten
 
 
 def _bias(axis: Axis, chord: bool, weighted: bool, nlat: int, nlon: int, kind: str) -> Tensor | None:
-    """``[S or 1, L, L]`` float64, query by key: what is added to the logits of a stripe; None: nothing."""
+    """float64, what is added to the logits of a stripe; None: nothing. ``[1, L, L]`` for columns, query by key;
+    ``[S, L]`` for rows, by how many columns east of the query the key is."""
     colatitude, weight = latitudes(nlat, kind)
     if axis == "row":  # all pixels of a row have the same area, which cancels
         return BIAS * row_chords(colatitude, nlon) if chord else None
@@ -163,12 +169,23 @@ def _bias(axis: Axis, chord: bool, weighted: bool, nlat: int, nlon: int, kind: s
 
 
 def row_chords(colatitude: Tensor, nlon: int) -> Tensor:
-    """``[nlat, nlon, nlon]`` chords from a column (first) to another in each row, positive to the east, halfway 0."""
-    steps = torch.arange(nlon)
-    east = (steps - steps[:, None]) % nlon  # in whole columns, so that rolling them changes no digit
+    """``[nlat, nlon]`` chords in each row to the pixel so many columns east, positive to the east, halfway 0."""
+    east = torch.arange(nlon)
     sign = (nlon - 2 * east).sign() * (east > 0)
     angle = torch.minimum(east, nlon - east).double() * (2 * math.pi / nlon)
-    return colatitude.sin()[:, None, None] * (sign * 2 * (angle / 2).sin())
+    return colatitude.sin()[:, None] * (sign * 2 * (angle / 2).sin())
+
+
+def _sliding(table: Tensor) -> Tensor:
+    """``[S, L, L]`` query by key, keys from the last to the first, of ``[S, L]`` by the columns between them.
+
+    Each query's row is the one before moved by one, so that on the CPU it is a view of two rows of numbers; what runs
+    on a GPU wants rows that begin at whole addresses.
+    """
+    length = table.shape[1]
+    back = table.flip(1)
+    view = torch.cat([back, back[:, :-1]], 1).unfold(1, length, 1)
+    return view if table.device.type == "cpu" else view.contiguous()
 
 
 def column_chords(colatitude: Tensor) -> Tensor:

@@ -257,6 +257,7 @@ def test_demo(tmp_path, monkeypatch):
     assert future.num_samples == 2 * sphere.DEMO_AHEAD
 
 
+@pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize(
     "known, expected",
     [
@@ -265,6 +266,8 @@ def test_demo(tmp_path, monkeypatch):
         (["0", "6"], "18"),
         (["member 3"], "member 3+2"),
         (["7"], "7+2"),
+        (["2000-01-10T18:00Z", "2000-01-11T00:00Z"], "2000-01-11T12:00"),
+        (["2000-01-10T18:00+1", "2000-01-10T18:00+2"], "2000-01-10T18:00+2+2"),  # a count of steps, no time zone
     ],
 )
 def test_labels_go_on_at_their_own_pace(known, expected):
