@@ -10,8 +10,8 @@ from pathlib import Path
 import pandas as pd
 
 from geoattn.datasets.multiview_arrays import read_npz
-from geoattn.datasets.multiview_colmap import colmap_folder, read_colmap
-from geoattn.datasets.multiview_nerf import nerf_files, read_nerf
+from geoattn.datasets.multiview_colmap import PLACES, colmap_folder, read_colmap
+from geoattn.datasets.multiview_nerf import SUFFIXES, nerf_files, read_nerf
 from geoattn.datasets.multiview_raw import RawScene, finish
 from geoattn.datasets.progress import track
 from geoattn.datasets.rejections import Rejections
@@ -21,6 +21,7 @@ from geoattn.domains.records import RecordError
 from geoattn.errors import InputError, nearest_hint
 
 TABLE = "scenes.csv"
+EXPECTED = "transforms.json (NeRF) or cameras.txt and images.txt (COLMAP)"
 
 
 @dataclass
@@ -137,16 +138,21 @@ def _readers(path: Path) -> list[tuple[str, Callable[[], RawScene]]]:
         name = path.resolve().name
         return [(name, partial(_read_folder, path, name, {}))]
     rows, folders = _table(path / TABLE), list(_scene_folders(path))
-    if not folders:
+    good = [(folder, part) for folder, part in folders if _is_scene(folder)]
+    if not good:
+        odd = [(folder, traces) for folder in (path, *(folder for folder, _ in folders)) if (traces := _traces(folder))]
+        found = f" Found {', '.join(odd[0][1])} in {odd[0][0]}." if odd else ""
         raise InputError(
-            f"{path}: there is no scene in the folder, expected transforms.json (NeRF) or cameras.txt and images.txt "
-            "(COLMAP) in it or in its sub-folders."
+            f"{path}: there is no scene in the folder, expected {EXPECTED} in it or its sub-folders.{found}"
         )
-    if len({part is None for _, part in folders}) > 1:
+    if len({part is None for _, part in good}) > 1:
         raise InputError(f"{path}: some scenes stand in folders of parts (train, test) and others do not.")
     readers: list[tuple[str, Callable[[], RawScene]]] = []
     for folder, part in folders:
         name = folder.relative_to(path).as_posix()
+        if (folder, part) not in good:
+            readers.append((name, partial(_refuse_folder, folder)))
+            continue
         if rows and name not in rows:
             hint = nearest_hint(name, list(rows))
             raise InputError(f"{path / TABLE}: there is no row for the scene {name!r}. {hint}")
@@ -160,13 +166,32 @@ def _is_scene(folder: Path) -> bool:
 
 
 def _scene_folders(path: Path) -> Iterator[tuple[Path, str | None]]:
-    """Folders of scenes, and the part in whose folder each stands."""
+    """Folders of scenes, and of what may have been meant as one, and the part in whose folder each stands."""
     for folder in sorted(p for p in path.iterdir() if p.is_dir() and not p.name.startswith(".")):
         if _is_scene(folder):
             yield folder, None
         elif folder.name.lower() in PART_NAMES:
-            inside = sorted(p for p in folder.iterdir() if p.is_dir() and _is_scene(p))
-            yield from ((scene, PART_NAMES[folder.name.lower()]) for scene in inside)
+            inside = sorted(p for p in folder.iterdir() if p.is_dir() and _known(p))
+            yield from ((scene, PART_NAMES[folder.name.lower()]) for scene in inside or [folder] if _known(scene))
+        elif _traces(folder):
+            yield folder, None
+
+
+def _known(folder: Path) -> bool:
+    return _is_scene(folder) or bool(_traces(folder))
+
+
+def _traces(folder: Path) -> list[str]:
+    """Files by which a folder that is no scene seems to be meant as one: images or COLMAP's; one of each kind."""
+    texts = [folder / place / name for name in ("cameras.txt", "images.txt") for place in PLACES]
+    images = sorted(p for place in (".", "images") for p in (folder / place).glob("*") if p.suffix in SUFFIXES)
+    traces = [*(p for p in texts if p.is_file()), *images[:1]]
+    named = [*sorted(folder.glob("*.json"))[:1], *traces] if traces else []
+    return [p.relative_to(folder).as_posix() for p in named]
+
+
+def _refuse_folder(folder: Path) -> RawScene:
+    raise RecordError("folder", ", ".join(_traces(folder)), f"it is no scene, expected {EXPECTED} in {folder}")
 
 
 def _as_it_is(raw: RawScene) -> RawScene:

@@ -327,6 +327,29 @@ def test_bad_colmap_folders(tmp_path, scenes, change, message):
         data_of(tmp_path)
 
 
+@pytest.mark.parametrize("part", ["", "train/"])
+def test_folders_that_are_no_scene_are_told(tmp_path, scenes, part):
+    for scene in scenes[:4]:
+        write_nerf(tmp_path / part / scene.id, scene)
+    write_colmap(tmp_path / part / "b", scenes[4])
+    (tmp_path / part / "notes").mkdir()  # nothing of a scene in it
+    (tmp_path / part / "b/cameras.txt").unlink()
+    (tmp_path / part / "scene_0001/transforms.json").rename(tmp_path / part / "scene_0001/transform.json")
+    with pytest.raises(InputError, match=rf"'{part}b'.*images\.txt, images/view_000\.png.*expected transforms\.json"):
+        data_of(tmp_path)
+    found = data_of(tmp_path, on_error="skip", split="random", unit="data")
+    assert len(found.scenes) == 3 and found.rejected["line"].tolist() == [0, 2]
+    assert "transform.json, images/view_000.png" in found.rejected["value"][1]
+
+
+def test_a_folder_that_is_no_scene_says_what_is_in_it(tmp_path, scenes):
+    write_nerf(tmp_path / "a", scenes[0])
+    (tmp_path / "a/transforms.json").rename(tmp_path / "a/transform.json")
+    for path in (tmp_path / "a", tmp_path):
+        with pytest.raises(InputError, match=r"no scene in.*Found transform\.json, images/view_000\.png in .*/a\."):
+            data_of(path)
+
+
 def test_images_without_poses_are_told(tmp_path, scenes):
     write_colmap(tmp_path, scenes[0])
     Image.new("RGB", (16, 16)).save(tmp_path / "images/other.png")
