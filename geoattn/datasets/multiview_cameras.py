@@ -107,5 +107,7 @@ def _from_npz(path: Path) -> tuple[list[str], np.ndarray, np.ndarray | None]:
     intrinsics = arrays.get("intrinsics")
     if intrinsics is not None and intrinsics.shape == (3, 3):
         intrinsics = np.tile(intrinsics, (len(extrinsics), 1, 1))
-    names = arrays.get("views", np.array([f"camera_{k:04d}" for k in range(len(extrinsics))])).astype(str).tolist()
+    names = np.ravel(arrays.get("views", [f"camera_{k:04d}" for k in range(len(extrinsics))])).astype(str).tolist()
+    if len(names) != len(extrinsics):
+        raise RecordError("views", names, f"expected {len(extrinsics)} names, one for each pose in extrinsics")
     return names, extrinsics.astype(np.float64), None if intrinsics is None else intrinsics.astype(np.float64)

@@ -87,12 +87,14 @@ def each_scene(
     progress: bool = False,
     skip: int = 0,
     apart: int | None = None,
+    hint: str = "Lower --data.num-inputs.",
 ) -> Iterator[tuple[int, RawScene | None, Scene | None]]:
     """As `read_scenes`, scene by scene, so that images of folders need not be in memory together.
 
     Args:
         file, size, min_views, rejections, progress, apart: see `read_scenes`.
         skip: so many scenes from the beginning.
+        hint: what to do about too few views.
 
     Yields:
         The number of the scene, what was read, and the scene; None twice for a bad one.
@@ -109,7 +111,7 @@ def each_scene(
             seen.add(raw.id)
             if len(raw.sizes) < min_views:
                 reason = f"fewer than {min_views}, the views that are given and one to ask for"
-                raise RecordError("views", len(raw.sizes), reason, "Lower --data.num-inputs.")
+                raise RecordError("views", len(raw.sizes), reason, hint)
             scene = finish(raw, size)
             if apart is not None:
                 check_apart(scene, apart)

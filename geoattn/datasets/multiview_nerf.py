@@ -90,6 +90,9 @@ def nerf_cameras(path: Path, size: Size) -> tuple[list[str], np.ndarray, np.ndar
         names.append(str(frame.get("file_path", f"camera_{number:04d}")).removeprefix("./"))
         poses.append(_matrix(where, frame["transform_matrix"]))
         own = {**shared, **frame}
+        for key in {"w", "h"} & set(own):
+            if _number(where, own, key, 1) < 1:
+                raise RecordError(f"{key} of {where}", own[key], "expected pixels, at least 1")
         sizes.append((int(_number(where, own, "h", size[0])), int(_number(where, own, "w", size[1]))))
         if {"fl_x", "camera_angle_x"} & set(own):
             cameras.append(_intrinsics(names[-1], own, sizes[-1]))
@@ -171,6 +174,8 @@ def _intrinsics(view: str, own: Mapping[str, Any], size: Size) -> np.ndarray:
         hint = "Give the camera of the image as it is, or the image that the camera was measured with."
         raise RecordError(f"size of {view}", f"{width} x {height}", reason, hint)
     angle = number("camera_angle_x", float("nan"))
+    if "fl_x" not in own and not (np.isnan(angle) or 0 < angle < np.pi):
+        raise RecordError(f"camera_angle_x of {view}", angle, "expected radians between 0 and pi")
     focal = number("fl_x", width / 2 / np.tan(angle / 2))
     if np.isnan(focal):
         raise RecordError(f"camera of {view}", "", "no focal length", "Expected fl_x (pixels) or camera_angle_x (rad).")

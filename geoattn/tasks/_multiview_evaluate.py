@@ -28,6 +28,8 @@ TASK = "multiview"
 HEADLINE = "psnr"
 PIXELS_AT_ONCE = 65_536
 SYMMETRY_TRIALS = 8
+TINY = 1e-12
+"""Colours below this are taken for it where an error is relative to the largest, as of an image that is all black."""
 SHIFT = 3.0
 """Units of a scene, standard deviation, by which the world is moved when the symmetry is measured."""
 
@@ -121,8 +123,13 @@ def measure_symmetry(model: nn.Module, trials: Sequence[Trial], preprocess: Mapp
             here, there = (
                 network(collate([trial_sample(trial, frame, dtype) for trial in group])) for group in (some, moved)
             )
-        errors[str(dtype).removeprefix("torch.")] = float((here - there).abs().max() / here.abs().max())
-    return Symmetry(errors, "Turning and moving the world frame of a scene does not change what is drawn.")
+        errors[str(dtype).removeprefix("torch.")] = float(
+            (here - there).abs().max() / max(float(here.abs().max()), TINY)
+        )
+    text = "Turning and moving the world frame of a scene does not change what is drawn."
+    if frame == "first":
+        text += " Poses are made relative to the first given view before the network reads them, which is why."
+    return Symmetry(errors, text)
 
 
 def _moved(scene: Scene, generator: torch.Generator) -> Scene:

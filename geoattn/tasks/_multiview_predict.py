@@ -71,6 +71,9 @@ def predict_file(
         quiet: say nothing but errors.
     """
     device = checked_device(device)
+    words = None if given is None else [word.strip() for word in given.split(",")]
+    if words is not None and (not all(words) or len(set(words)) < len(words)):
+        raise InputError(f"--given: got {given!r}, expected names or numbers of different views, as 0,1.")
     if cameras is not None and orbit is not None:
         raise InputError("--cameras and --orbit exclude each other: both say where the new cameras are.")
     for name, value in (("chunk-size", chunk_size), ("orbit", orbit)):
@@ -89,7 +92,8 @@ def predict_file(
     own = new is None and orbit is None
     columns = [*COLUMNS, *(["psnr"] if own else []), *(["std"] if isinstance(loaded.model, Ensemble) else [])]
     rejections, wanted = Rejections(on_error, "scenes"), _views_needed(loaded, given, own)
-    scenes = each_scene(data, image_size(loaded.preprocess), wanted, rejections, skip=done * chunk_size)
+    hint = f"The model was trained with {loaded.preprocess['num_inputs']} given views; choose others with --given."
+    scenes = each_scene(data, image_size(loaded.preprocess), wanted, rejections, skip=done * chunk_size, hint=hint)
     num_chunks, images, rejected = -(-len(names) // chunk_size) - done, 0, list[pd.DataFrame]()
     chunks = iter(lambda: list(islice(scenes, chunk_size)), [])
     for number, chunk in enumerate(track(chunks, num_chunks, f"Predict, chunks of {chunk_size}", show=not quiet), done):
@@ -101,6 +105,8 @@ def predict_file(
                 scene = in_model_unit(scene, rows, loaded.preprocess)
                 asked, truth = _asked(scene, rows, new, orbit)
             except RecordError as error:
+                if error.column == "--given" and on_error == "raise":
+                    raise InputError(f"{error} It was asked of scene {scene.id!r} of {data}.") from error
                 rejections.add(data, place, error, place=f"scene {scene.id!r}")
                 continue
             drawn, spread = draw(loaded, scene, rows, asked, device)
@@ -156,7 +162,7 @@ def _folder(out: str) -> Path:
 
 
 def _views_needed(loaded: Pretrained, given: str | None, own: bool) -> int:
-    return (loaded.preprocess["num_inputs"] if given is None else len(given.split(","))) + own
+    return 1 if given is not None else loaded.preprocess["num_inputs"] + own
 
 
 def _rows(scene: Scene, given: str | None, num: int) -> list[int]:
@@ -169,7 +175,9 @@ def _rows(scene: Scene, given: str | None, num: int) -> list[int]:
     for word in (word.strip() for word in given.split(",")):
         row = by_name.get(word, int(word) if word.isdecimal() else -1)
         if not 0 <= row < len(scene):
-            raise RecordError("--given", word, "no view of the scene", nearest_hint(word, scene.views))
+            raise RecordError(
+                "--given", word, f"no view of the scene, which has {len(scene)}", nearest_hint(word, scene.views)
+            )
         rows.append(row)
     if len(set(rows)) < len(rows):
         raise RecordError("--given", given, "names a view twice")

@@ -1,5 +1,6 @@
 """``geoattn multiview``: the run folder, resuming, test, predict, audit, the command line, bad input, the demo."""
 
+import copy
 import json
 from dataclasses import replace
 
@@ -14,6 +15,7 @@ from geoattn.datasets.multiview_arrays import write_npz
 from geoattn.datasets.multiview_files import each_scene
 from geoattn.datasets.multiview_nerf import write_nerf
 from geoattn.datasets.multiview_samples import trials_of_scene
+from geoattn.domains.ensemble import Ensemble
 from geoattn.domains.multiview.audit import audit
 from geoattn.domains.multiview.orbit import orbit
 from geoattn.domains.multiview.records import in_unit
@@ -104,6 +106,13 @@ def test_the_measured_symmetry_is_that_of_the_layer(trained, scenes):
     absolute = MultiViewModel("absolute", channels=32, num_heads=2, encoder_layers=1, decoder_layers=1)
     assert measure_symmetry(absolute, trials, preprocess).errors["float64"] < 1e-10  # relative to the first view
     assert measure_symmetry(absolute, trials, {**preprocess, "frame": "file"}).errors["float64"] > 1e-3
+    both = Ensemble([trained.model, trained.model])
+    assert measure_symmetry(both, trials, preprocess) == measure_symmetry(trained.model, trials, preprocess)
+    assert "relative to the first given view" not in measure_symmetry(both, trials, preprocess).text
+    assert "relative to the first given view" in measure_symmetry(absolute, trials, preprocess).text
+    black = copy.deepcopy(trained.model)
+    black.forward = lambda batch: torch.zeros_like(batch.colors)
+    assert measure_symmetry(black, trials, preprocess).errors == {"float32": 0.0, "float64": 0.0}
     assert "Measured error" in (trained.folder / "model" / "README.md").read_text()
 
 
@@ -311,6 +320,37 @@ def test_what_is_wrong_is_said_at_the_command_line(trained, folders, file, scene
     assert main(["multiview", "predict", *words, "--quiet"]) == 0
     assert pd.read_csv(out / "predictions.csv")["id"].unique().tolist() == [scenes[1].id]
     assert len(pd.read_csv(out / "predictions.csv.rejected.csv")) == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--given", "9,1"], "--given = '9': no view of the scene, which has 4"),
+        (["--given", ""], "--given: got ''"),
+        (["--given", "0,0"], "--given: got '0,0', expected names or numbers of different views"),
+        (["--given", "0,view_000"], "--given = '0,view_000': names a view twice"),
+    ],
+)
+def test_given_views_that_cannot_be(trained, folders, scenes, tmp_path, capsys, words, message):
+    one = folders / scenes[0].id
+    said = complaint(capsys, "predict", "--model", trained.folder, "--data", one, "--out", tmp_path / "out", *words)
+    assert message in said and "Mend the file" not in said
+
+
+def test_too_few_views_and_cameras_that_cannot_be(trained, scenes, tmp_path, capsys):
+    write_nerf(tmp_path / "two", scenes[0].take([0, 1]))
+    words = ["predict", "--model", trained.folder, "--data", tmp_path / "two", "--out", tmp_path / "out"]
+    said = complaint(capsys, *words)
+    assert "trained with 2 given views; choose others with --given" in said and "num-inputs" not in said
+    np.savez(tmp_path / "a.npz", extrinsics=scenes[0].extrinsics[2:], views=np.array(["a"]))
+    assert "expected 2 names, one for each pose" in complaint(capsys, *words, "--cameras", tmp_path / "a.npz")
+    frame = {"transform_matrix": np.eye(4).tolist()}
+    for key, value, message in (
+        ("w", 0, "w of b.json, frame 0"),
+        ("camera_angle_x", 0, "camera_angle_x of camera_0000"),
+    ):
+        (tmp_path / "b.json").write_text(json.dumps({"camera_angle_x": 1.0, key: value, "frames": [frame]}))
+        assert message in complaint(capsys, *words, "--cameras", tmp_path / "b.json")
 
 
 def test_arrays_that_do_not_fit_are_refused(trained, scenes):
