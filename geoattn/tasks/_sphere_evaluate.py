@@ -199,4 +199,6 @@ def measure_symmetry(model: nn.Module, samples: Sequence[FieldSample], preproces
             together = network(cast)
             alone = network(FieldBatch(*(one[:1] for one in vars(cast).values())))
         errors[str(dtype).removeprefix("torch.")] = float((together[:1] - alone).abs().max() / together.abs().max())
-    return Symmetry(errors, "What the model says of a field does not depend on what else is in its batch.")
+    text = "What the model says of a field does not depend on what else is in its batch. It does depend on where on "
+    text += "the globe a field is: the network is told the places, so a turned field does not get the turned answer."
+    return Symmetry(errors, text)
