@@ -192,7 +192,7 @@ def test_bad_scenes_stop_or_are_listed(tmp_path, scenes):
     poses[2, 0, 0] = np.nan
     bad = [*scenes[:3], broken(scenes[3], extrinsics=poses), *scenes[4:]]
     write_npz(tmp_path / "a.npz", bad)
-    with pytest.raises(InputError, match=r"a\.npz: scene 'scene_0003': pose of view_002 .* not numbers"):
+    with pytest.raises(InputError, match=r"a\.npz: scene 'scene_0003': pose of view_002 .* not finite"):
         data_of(tmp_path / "a.npz")
     data = data_of(tmp_path / "a.npz", on_error="skip")
     assert len(data.scenes) == 11 and data.rejected["line"].tolist() == [3]
@@ -206,6 +206,10 @@ def mirrored(scene):
 
 def scaled(scene):
     return {"extrinsics": scene.extrinsics * np.array([1.1, 1.1, 1.1, 1])[:, None]}
+
+
+def rounded(scene):
+    return {"extrinsics": scene.extrinsics.round(2)}
 
 
 def transposed(scene):
@@ -225,9 +229,10 @@ def camera(**entries):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (mirrored, "mirrors"),
-        (scaled, "not orthogonal"),
+        (mirrored, "left-handed"),
+        (scaled, r"R\^T R off the identity"),
         (transposed, "last row"),
+        (rounded, "project it onto rotations by an SVD"),
         (camera(fx=-3.0), "above 0"),
         (camera(fx=np.nan), "not numbers"),
         (camera(cx=17.0), "outside the image of 16 x 16"),

@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+import torch
 
 from geoattn.domains.records import RecordError
+from geoattn.errors import ShapeError
+from geoattn.geometry.cameras import check_poses
 
-ORTHOGONAL = 1e-3
-"""Largest entry of ``R^T R - 1`` that is still taken for rounding in a text file."""
 NO_UNIT = "Give more views, or train with --data.unit data, where scenes share a unit."
 STILL = 1e-9
 """Cameras that are nearer to each other stand in one place."""
@@ -154,18 +155,10 @@ def check_cameras(
 
 
 def _check_pose(view: str, pose: np.ndarray) -> None:
-    if not np.isfinite(pose).all():
-        raise RecordError(f"pose of {view}", pose.tolist(), "it holds values that are not numbers")
-    if not np.allclose(pose[3], [0, 0, 0, 1], atol=1e-6):
-        raise RecordError(f"pose of {view}", pose[3].tolist(), "its last row is not 0 0 0 1", "Is it transposed?")
-    rotation = pose[:3, :3]
-    error = np.abs(rotation.T @ rotation - np.eye(3)).max()
-    if error > ORTHOGONAL:
-        hint = "Poses are a rotation and a translation, without scale or shear."
-        raise RecordError(f"pose of {view}", f"{error:.2g} off", "its rotation is not orthogonal", hint)
-    if np.linalg.det(rotation) < 0:
-        hint = "An axis is turned round; cameras of OpenGL flip two axes, y and z, never one."
-        raise RecordError(f"pose of {view}", "determinant -1", "its rotation mirrors", hint)
+    try:
+        check_poses("pose", torch.from_numpy(np.asarray(pose, dtype=np.float64)))
+    except ShapeError as error:
+        raise RecordError(f"pose of {view}", error.got, f"expected {error.expected}", error.hint) from error
 
 
 def _check_intrinsics(view: str, camera: np.ndarray, height: int, width: int) -> None:
