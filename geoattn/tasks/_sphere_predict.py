@@ -13,6 +13,7 @@ from torch import nn
 from geoattn._numbers import counted
 from geoattn.datasets.progress import track
 from geoattn.datasets.sphere_axes import grid_layout
+from geoattn.datasets.sphere_coverage import check_coverage
 from geoattn.datasets.sphere_files import FieldFile
 from geoattn.datasets.sphere_new import fields_like
 from geoattn.datasets.sphere_output import FORMATS, FieldOutput, later_labels, write_fields
@@ -131,6 +132,7 @@ def predict_arrays(
     source = FieldFile("fields", grid, variables, [str(k) for k in range(number)], np.zeros(number, dtype=np.int64),
                        layout=layout, paths=["fields"] * number)  # fmt: skip
     _check_known("fields", source, settings)
+    check_coverage("fields", grid)
     check_units(source, names, settings)
     specs = windows(source, settings["task"], settings["history"], settings["steps"], targets=False)
     if not specs:
