@@ -33,6 +33,13 @@ def folder(tmp_path_factory):
     return path
 
 
+@pytest.fixture(autouse=True)
+def few_maps(monkeypatch):
+    """Maps take most of the time of a small run; the run of `folder` has them all."""
+    for name in ("SAMPLES_DRAWN", "VARIABLES_DRAWN", "WORST_DRAWN"):
+        monkeypatch.setattr(f"geoattn.tasks._sphere_pictures.{name}", 1)
+
+
 def states(folder) -> dict[str, np.ndarray]:
     with np.load(folder / "states.npz") as source:
         return dict(source)
