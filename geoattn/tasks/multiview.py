@@ -16,19 +16,18 @@ from typing import Any
 
 import pandas as pd
 
-from geoattn._files import atomic_path
 from geoattn.datasets.multiview import MultiviewData
 from geoattn.datasets.multiview_nerf import write_nerf
 from geoattn.domains.multiview.audit import audit as audit_split
 from geoattn.domains.multiview.scenes import make_scenes
-from geoattn.errors import InputError
+from geoattn.tasks._audit import counts_file, run_audit, write_counts
 from geoattn.tasks._multiview_draw import predict_views
 from geoattn.tasks._multiview_evaluate import TASK
 from geoattn.tasks._multiview_fit import Run, data_options, fit, run_fit
 from geoattn.tasks._multiview_module import MultiviewModule
 from geoattn.tasks._multiview_predict import predict_file
 from geoattn.tasks._multiview_test import test_file
-from geoattn.tasks._parser import expand_arguments, run_function
+from geoattn.tasks._parser import run_function
 from geoattn.tasks._run import RunFolder, say
 
 __all__ = ["MultiviewModule", "Run", "audit", "demo", "fit", "predict", "run", "test"]
@@ -52,9 +51,7 @@ def audit(options: dict[str, Any], out: str | None = None) -> pd.DataFrame:
         options: of `MultiviewData`: ``file``, ``split`` ...
         out: a .csv file for the counts.
     """
-    target = Path(out) if out is not None else None
-    if target is not None and (target.exists() or target.suffix != ".csv"):
-        raise InputError(f"--out: {out} must be a .csv file that does not exist yet.")
+    target = counts_file(out)
     data = MultiviewData(**options)
     data.setup()
     report = audit_split(data.scenes, data.split, by_view=data.by_view)
@@ -62,10 +59,7 @@ def audit(options: dict[str, Any], out: str | None = None) -> pd.DataFrame:
     sizes = ", ".join(f"{size} {part}" for part, size in report["sizes"].items())
     print(f"{report['what']}: {sizes}; {report['duplicates']} repeat an earlier one; {len(data.rejected)} rejected\n")
     print(counts.to_string(index=False))
-    if target is not None:
-        with atomic_path(target) as temporary:
-            counts.to_csv(temporary, index=False)
-    return counts
+    return write_counts(target, counts)
 
 
 def demo(out: str | None = None, quiet: bool = False) -> Path:
@@ -112,6 +106,4 @@ def run(verb: str, arguments: list[str]) -> None:
 def _run_audit(arguments: list[str]) -> None:
     description = "Count what the parts of a split share: scenes, images, and images that are nearly the same."
     parser = data_options("audit", description, "--data FOLDER|FILE [--split ...] [--out FILE.csv]")
-    parser.add_argument("--out", type=str | None, help="a .csv file for the counts")
-    config = parser.parse_args(expand_arguments(TASK, arguments)).as_dict()
-    audit(config["data"], config["out"])
+    run_audit(TASK, parser, audit, arguments)
